@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha2
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Condition types of a KamajiGateway, all positive.
+const (
+	// GatewayReadyCondition sums up the others: tenants that choose this gateway can be reached through it.
+	GatewayReadyCondition = "Ready"
+	// GatewayAddressesValidCondition says that addresses, port and tenant ports fit together and collide with no other gateway.
+	GatewayAddressesValidCondition = "AddressesValid"
+	// GatewayDataPlaneReadyCondition says that at least one data plane instance is ready to take connections.
+	GatewayDataPlaneReadyCondition = "DataPlaneReady"
+)
+
+// Reasons of the conditions of a KamajiGateway.
+const (
+	// GatewayReadyReason: the condition is true.
+	GatewayReadyReason = "Ready"
+	// GatewayAddressConflictReason: another, older gateway already has one of the addresses.
+	GatewayAddressConflictReason = "AddressConflict"
+	// GatewayAddressesInvalidReason: an address or port of the spec can't be used.
+	GatewayAddressesInvalidReason = "AddressesInvalid"
+	// GatewayDataPlaneNotReadyReason: no instance of the data plane is ready yet.
+	GatewayDataPlaneNotReadyReason = "NoInstanceReady"
+	// GatewayNoNodeReason: no node matches the data plane's node selector and tolerations.
+	GatewayNoNodeReason = "NoMatchingNode"
+	// GatewayEnvoyNotDeployedReason: routes are served for Envoy, which somebody else has to run.
+	GatewayEnvoyNotDeployedReason = "EnvoyNotDeployed"
+	// GatewayExternalReason: the data plane runs outside the management cluster and connects by itself.
+	GatewayExternalReason = "External"
+	// GatewayApplyFailedReason: the data plane's objects could not be written.
+	GatewayApplyFailedReason = "ApplyFailed"
+)
+
+// DataPlaneType names the program that forwards connections.
+//
+// +kubebuilder:validation:Enum=Embedded;Envoy
+type DataPlaneType string
+
+const (
+	// DataPlaneEmbedded is kamaji-gateway, the data plane of this project.
+	DataPlaneEmbedded DataPlaneType = "Embedded"
+	// DataPlaneEnvoy is Envoy 1.34 or newer. This release serves its configuration and leaves running it to the user.
+	DataPlaneEnvoy DataPlaneType = "Envoy"
+)
+
+// DataPlanePlacement says where the data plane runs.
+//
+// +kubebuilder:validation:Enum=InCluster;External
+type DataPlanePlacement string
+
+const (
+	// PlacementInCluster runs the data plane on selected nodes of the management cluster, in their network namespace.
+	PlacementInCluster DataPlanePlacement = "InCluster"
+	// PlacementExternal leaves running the data plane to the user, for example on a proxy machine outside.
+	PlacementExternal DataPlanePlacement = "External"
+)
+
+// PortRange is an inclusive range of TCP ports.
+//
+// +kubebuilder:validation:XValidation:rule="self.first <= self.last",message="first must not be greater than last"
+type PortRange struct {
+	// first is the lowest port of the range.
+	//
+	// +kubebuilder:validation:Minimum=1024
+	// +kubebuilder:validation:Maximum=65535
+	// +required
+	First int32 `json:"first"`
+
+	// last is the highest port of the range.
+	//
+	// +kubebuilder:validation:Minimum=1024
+	// +kubebuilder:validation:Maximum=65535
+	// +required
+	Last int32 `json:"last"`
+}
+
+// GatewayDataPlane says what forwards the connections and where it runs.
+//
+// +kubebuilder:validation:XValidation:rule="self.placement == 'InCluster' || (!has(self.nodeSelector) && !has(self.tolerations))",message="nodeSelector and tolerations need placement InCluster: an External data plane is not scheduled by this project"
+type GatewayDataPlane struct {
+	// type is the program that forwards connections. Envoy is served with configuration but not deployed.
+	//
+	// +kubebuilder:default=Embedded
+	// +optional
+	Type DataPlaneType `json:"type,omitempty"`
+
+	// placement is InCluster (a DaemonSet on the nodes that carry the addresses) or External.
+	//
+	// +kubebuilder:default=InCluster
+	// +optional
+	Placement DataPlanePlacement `json:"placement,omitempty"`
+
+	// nodeSelector picks the nodes of the management cluster that carry the gateway's addresses.
+	// Without one the data plane runs on every Linux node it may be scheduled to.
+	//
+	// +kubebuilder:validation:MaxProperties=32
+	// +optional
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+
+	// tolerations of the data plane's pods, for gateway nodes that keep other pods away.
+	//
+	// +kubebuilder:validation:MaxItems=32
+	// +listType=atomic
+	// +optional
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+
+	// image of the Embedded data plane. Default: the image that belongs to the running manager.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +optional
+	Image string `json:"image,omitempty"`
+}
+
+// KamajiGatewaySpec describes one gateway: two addresses that all its tenants share.
+//
+// +kubebuilder:validation:XValidation:rule="self.publicAddress != self.privateAddress",message="publicAddress and privateAddress must differ: each has its own listener on the same port"
+// +kubebuilder:validation:XValidation:rule="!has(self.tenantPorts) || self.port < self.tenantPorts.first || self.port > self.tenantPorts.last",message="port must lie outside tenantPorts: it is shared by all tenants"
+type KamajiGatewaySpec struct {
+	// domain under which tenants without a host name of their own get one: <tenant>.<domain>.
+	// It can't change: the names are in certificates, kubeconfigs and on workers.
+	//
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=189
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')",message="domain must be a lower-case DNS name, such as k8s.example.com"
+	// +kubebuilder:validation:XValidation:rule="!isIP(self)",message="domain must be a DNS name, not an IP address"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="domain can't change: tenants' certificates and workers carry names under it; create another gateway"
+	// +required
+	Domain string `json:"domain"`
+
+	// publicAddress is the IP address that customers' kubeconfigs point at. Tenants are told apart by host name (SNI).
+	//
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip(self).isGlobalUnicast() && ip.isCanonical(self)",message="publicAddress must be a unicast IP address in its canonical form"
+	// +required
+	PublicAddress string `json:"publicAddress"`
+
+	// privateAddress is the IP address that workers use, by host name or by the tenant's own port.
+	// It can't change: workers and the tenants' kubernetes Endpoints carry it.
+	//
+	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MaxLength=45
+	// +kubebuilder:validation:XValidation:rule="isIP(self) && ip(self).isGlobalUnicast() && ip.isCanonical(self)",message="privateAddress must be a unicast IP address in its canonical form"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="privateAddress can't change: workers carry it; create another gateway"
+	// +required
+	PrivateAddress string `json:"privateAddress"`
+
+	// port on which all tenants are reached by host name, on both addresses.
+	//
+	// +kubebuilder:default=6443
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="port can't change: control plane endpoints carry it; create another gateway"
+	// +optional
+	Port int32 `json:"port,omitempty"`
+
+	// tenantPorts is the range on privateAddress from which each tenant gets one stable port, for clients that send
+	// no host name (every pod that uses its cluster's kubernetes Service). Ports that node components of Kubernetes
+	// listen on (10248-10260) are left out. Where Services of type NodePort exist on gateway nodes, end the range below
+	// the node port range. Shrinking the range doesn't move tenants that already have a port.
+	//
+	// +kubebuilder:default={first: 10000, last: 32767}
+	// +optional
+	TenantPorts *PortRange `json:"tenantPorts,omitempty"`
+
+	// dataPlane says what forwards the connections and where it runs.
+	//
+	// +kubebuilder:default={type: Embedded, placement: InCluster}
+	// +optional
+	DataPlane GatewayDataPlane `json:"dataPlane,omitempty"`
+}
+
+// GatewayDataPlaneStatus counts instances of a data plane that runs in the management cluster.
+type GatewayDataPlaneStatus struct {
+	// desired is the number of nodes that should run an instance.
+	Desired int32 `json:"desired"`
+	// ready is the number of instances that take connections.
+	Ready int32 `json:"ready"`
+	// updated is the number of instances that run the current version of the data plane.
+	Updated int32 `json:"updated"`
+}
+
+// KamajiGatewayStatus is what was observed of a gateway.
+type KamajiGatewayStatus struct {
+	// conditions: Ready, AddressesValid, DataPlaneReady.
+	//
+	// +listType=map
+	// +listMapKey=type
+	// +optional
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// observedGeneration is the generation of the spec that this status belongs to.
+	//
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// tenants is the number of tenants that hold a port of this gateway.
+	//
+	// +optional
+	Tenants *int32 `json:"tenants,omitempty"`
+
+	// dataPlane counts instances, when they run in the management cluster.
+	//
+	// +optional
+	DataPlane *GatewayDataPlaneStatus `json:"dataPlane,omitempty"`
+}
+
+// KamajiGateway exposes the API servers of many tenants on one public and one private IP address without terminating TLS.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=kgw,categories=cluster-api
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="name must be a DNS label of at most 40 characters: names of leases, pods and certificates are made from it"
+// +kubebuilder:printcolumn:name="Domain",type=string,JSONPath=`.spec.domain`
+// +kubebuilder:printcolumn:name="Public",type=string,JSONPath=`.spec.publicAddress`
+// +kubebuilder:printcolumn:name="Private",type=string,JSONPath=`.spec.privateAddress`
+// +kubebuilder:printcolumn:name="Port",type=integer,JSONPath=`.spec.port`
+// +kubebuilder:printcolumn:name="Data plane",type=string,JSONPath=`.spec.dataPlane.type`
+// +kubebuilder:printcolumn:name="Tenants",type=integer,JSONPath=`.status.tenants`
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type KamajiGateway struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec KamajiGatewaySpec `json:"spec"`
+	// +optional
+	Status KamajiGatewayStatus `json:"status,omitempty"`
+}
+
+// KamajiGatewayList is a list of KamajiGateways.
+//
+// +kubebuilder:object:root=true
+type KamajiGatewayList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []KamajiGateway `json:"items"`
+}
+
+func init() {
+	objectTypes = append(objectTypes, &KamajiGateway{}, &KamajiGatewayList{})
+}
