@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package bootstrap is the file a gateway data plane starts from: who it is, where its control plane
+// serves xDS and with which certificates, and where it keeps the last configuration it was given.
+// Everything else (addresses, ports, tenants, endpoints) comes over xDS.
+package bootstrap
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+const (
+	// DefaultHealthAddress serves /healthz, /readyz and /metrics when the file names no address. All
+	// addresses of the host, because kubelet probes a hostNetwork pod on the address of the node.
+	DefaultHealthAddress = ":9902"
+	// DefaultDrainSeconds leaves ten seconds of the usual 30 s pod termination grace period for the
+	// process to end by itself.
+	DefaultDrainSeconds = 20
+)
+
+// Config is the content of a bootstrap file (YAML or JSON).
+type Config struct {
+	// Node says who this data plane is.
+	Node Node `json:"node"`
+	// XDS is the control plane to follow.
+	XDS XDS `json:"xds"`
+	// StateDir is an existing, writable directory for the last good configuration. The gateway starts
+	// from it when the control plane is away. Empty: nothing is kept, and a restarted gateway routes
+	// nothing before it reaches its control plane.
+	StateDir string `json:"stateDir,omitempty"`
+	// HealthAddress is host:port for /healthz, /readyz and /metrics; an empty host means all addresses.
+	HealthAddress string `json:"healthAddress,omitempty"`
+	// DrainSeconds is how long open connections may go on after SIGTERM before they are closed.
+	// Unset: DefaultDrainSeconds. Zero: they are closed at once.
+	DrainSeconds *int `json:"drainSeconds,omitempty"`
+}
+
+// Node identifies the data plane to the control plane.
+type Node struct {
+	// ID is the xDS node id: the name of the KamajiGateway. It must match the URI SAN
+	// spiffe://kamaji/gateway/<name> of the client certificate, else the control plane refuses the stream.
+	ID string `json:"id"`
+}
+
+// XDS says how to reach the control plane. The three files are read again for every connection
+// attempt, so a rotated certificate is used from the next connection on, without a restart.
+type XDS struct {
+	// Address is host:port of the control plane's xDS server.
+	Address string `json:"address"`
+	// ServerName is the DNS name its certificate must carry. Empty: the host of Address.
+	ServerName string `json:"serverName,omitempty"`
+	// CAFile holds the PEM certificates that may sign the server's certificate.
+	CAFile string `json:"caFile"`
+	// CertFile and KeyFile hold the PEM client certificate chain and its private key.
+	CertFile string `json:"certFile"`
+	KeyFile  string `json:"keyFile"`
+}
+
+// Load reads, defaults and validates the file at path. Unknown fields are errors, so that a
+// misspelt optional field is not silently ignored.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading bootstrap file: %w", err)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("bootstrap file %s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse is Load for bytes in memory.
+func Parse(data []byte) (*Config, error) {
+	var c Config
+	if err := yaml.UnmarshalStrict(data, &c); err != nil {
+		return nil, err
+	}
+	if c.HealthAddress == "" {
+		c.HealthAddress = DefaultHealthAddress
+	}
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
+// Marshal returns c as YAML, in the form Load reads.
+func (c *Config) Marshal() ([]byte, error) { return yaml.Marshal(c) }
+
+// Drain is how long open connections may go on after SIGTERM.
+func (c *Config) Drain() time.Duration {
+	if c.DrainSeconds == nil {
+		return DefaultDrainSeconds * time.Second
+	}
+	return time.Duration(*c.DrainSeconds) * time.Second
+}
+
+// Validate returns every mistake in c at once, each with the path of its field. It looks at no file:
+// certificates may be mounted after the gateway started.
+func (c *Config) Validate() error {
+	var errs []error
+	require := func(field, value string) bool {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("%s: required", field))
+		}
+		return value != ""
+	}
+	hostPort := func(field, value string, needHost bool) {
+		host, port, err := net.SplitHostPort(value)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %q is not host:port: %w", field, value, err))
+		case port == "":
+			errs = append(errs, fmt.Errorf("%s: %q has no port", field, value))
+		case needHost && host == "":
+			errs = append(errs, fmt.Errorf("%s: %q has no host", field, value))
+		}
+	}
+	absolute := func(field, value string) {
+		if value != "" && !filepath.IsAbs(value) {
+			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", field, value))
+		}
+	}
+	require("node.id", c.Node.ID)
+	if require("xds.address", c.XDS.Address) {
+		hostPort("xds.address", c.XDS.Address, true)
+	}
+	for _, f := range []struct{ name, value string }{
+		{"xds.caFile", c.XDS.CAFile}, {"xds.certFile", c.XDS.CertFile}, {"xds.keyFile", c.XDS.KeyFile},
+	} {
+		require(f.name, f.value)
+		absolute(f.name, f.value)
+	}
+	absolute("stateDir", c.StateDir)
+	if c.HealthAddress != "" {
+		hostPort("healthAddress", c.HealthAddress, false)
+	}
+	if c.DrainSeconds != nil && *c.DrainSeconds < 0 {
+		errs = append(errs, fmt.Errorf("drainSeconds: %d is negative", *c.DrainSeconds))
+	}
+	return errors.Join(errs...)
+}
+
+// TLS reads the files as they are now and returns a client configuration for one connection:
+// TLS 1.3 only, since both ends are ours.
+func (x XDS) TLS() (*tls.Config, error) {
+	ca, err := os.ReadFile(x.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading xds.caFile: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("xds.caFile %s holds no PEM certificate", x.CAFile)
+	}
+	cert, err := tls.LoadX509KeyPair(x.CertFile, x.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("loading xds.certFile %s with xds.keyFile %s: %w", x.CertFile, x.KeyFile, err)
+	}
+	name := x.ServerName
+	if name == "" {
+		if name, _, err = net.SplitHostPort(x.Address); err != nil {
+			return nil, fmt.Errorf("xds.address: %w", err)
+		}
+	}
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		RootCAs:      roots,
+		Certificates: []tls.Certificate{cert},
+		ServerName:   name,
+		NextProtos:   []string{"h2"},
+	}, nil
+}
