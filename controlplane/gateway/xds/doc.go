@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package xds turns gateways and routes into Envoy resources. It is pure; package xds/server serves them.
+//
+// # The contract with data planes
+//
+// The embedded data plane and Envoy (1.34 or newer) read the same resources over one delta ADS stream with mutual TLS (TLS 1.3,
+// gRPC, port 18000). node.id is <gateway>/<instance> (route.NodeID), the client certificate carries the URI
+// spiffe://kamaji/gateway/<gateway> (route.Identity), the server's certificate the DNS name it was dialled by. The server closes
+// a stream whose node.id and certificate name different gateways, or a gateway that doesn't exist.
+//
+// LDS, wildcard: exactly two listeners, which stay byte-identical whatever tenants do:
+//
+//	name     address of the listener          who
+//	public   spec.publicAddress:spec.port     customers, by host name
+//	private  spec.privateAddress:spec.port    workers, by host name; the same address also takes each tenant's own port
+//
+// A data plane takes its addresses and the shared port from these two, never from its own configuration.
+//
+// CDS, wildcard: one EDS cluster per route. Its name is the key of the route (route.Key, route.ParseKey):
+//
+//	public|sni|<host>                  connection to the public address, server name <host>
+//	private|sni|<host>                 connection to the private address on the shared port, server name <host>
+//	private|port|<port>                connection to the private address on <port>, whatever server name it has, or none
+//	…|konnectivity                     the same three, when the client offers ALPN protocol "konnectivity"
+//
+// <host> is normalized (route.NormalizeHost: lower case, no trailing dot). The public listener never routes by port.
+// The set of private|port|<port> clusters is the set of tenant ports to listen on. A connection that has no cluster is closed
+// (the embedded data plane answers with the TLS alert unrecognized_name first). Clusters of other names are to be ignored.
+// A connection without ALPN "konnectivity" never falls back to a |konnectivity cluster, nor the other way round.
+//
+// cluster.eds_cluster_config.service_name names the endpoints: <namespace>/<tenant>/kube-apiserver or
+// <namespace>/<tenant>/konnectivity-server (route.BackendName), shared by all routes of the tenant to that port.
+// cluster.circuit_breakers.thresholds[0].max_connections is the tenant's limit of open connections per data plane instance.
+// cluster.connect_timeout bounds one connection attempt. lb_policy is LEAST_REQUEST: the endpoint with the fewest open connections.
+//
+// EDS, by service_name or wildcard: one ClusterLoadAssignment with a single locality. health_status HEALTHY takes new connections;
+// DRAINING keeps those it has and gets no new ones. A tenant without endpoints has an assignment without any.
+//
+// Every resource is removed when its tenant or gateway is. A data plane that lost the stream keeps what it has, also over a restart.
+//
+// # How Envoy comes to the same answer
+//
+// Each listener has a TLS inspector and fixed filter chains, told apart by destination port and ALPN. A chain computes the name of the
+// cluster into the filter state envoy.tcp_proxy.cluster (set_filter_state), from %REQUESTED_SERVER_NAME% or %DOWNSTREAM_LOCAL_PORT%,
+// always behind a fixed prefix. sni_cluster is never used: with it a client could name any cluster, such as the one of xDS.
+// Tenant ports reach Envoy's private listener by a redirect on the gateway node; the original_dst filter restores the port.
+package xds
