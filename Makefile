@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Everything a contributor runs starts here; `make help` lists it. Needs Go and GNU make, the cluster
+# targets also root on a Debian-like machine. Tools are pinned in hack/tools/go.mod.
+
+SHELL := /usr/bin/env bash -o errexit -o nounset -o pipefail
+.DEFAULT_GOAL := help
+
+MODULE   := github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji
+REGISTRY := ghcr.io/cluster-api-provider-kamaji
+
+# Version of what is built. The release process sets it; metadata.yaml must have an entry for its minor.
+VERSION ?= v0.1.0
+COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo -dirty)
+
+TOOL           := go tool -modfile=hack/tools/go.mod
+CONTROLLER_GEN := $(TOOL) controller-gen
+KUSTOMIZE      := $(TOOL) kustomize
+GOTESTSUM      := $(TOOL) gotestsum
+
+LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION) -X $(MODULE)/internal/version.Commit=$(COMMIT)
+BINARIES := controlplane-manager infrastructure-manager kamaji-gateway
+
+# Tests that need a cluster or a long quiet machine have their own targets.
+UNIT_PACKAGES = $$(go list ./... | grep -v -e '/test/e2e$$' -e '/test/bench$$')
+
+# Longest description kept in a CRD, in characters, cut at a sentence: what `kubectl explain` shows.
+# Without a limit the pod types inside TenantControlPlane alone bring hundreds of kilobytes.
+CRD_OPTIONS := crd:maxDescLen=240,headerFile=hack/boilerplate.yaml.txt
+
+##@ General
+
+.PHONY: help
+help: ## Show this list.
+	@awk 'BEGIN {FS = ":.*##"} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*##/ {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+##@ Code
+
+.PHONY: generate
+generate: ## Generate deepcopy functions, CRDs, RBAC and webhook manifests from the API types and markers.
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths='{./controlplane/api/...,./infrastructure/api/...}'
+	hack/generate-manifests.sh controlplane kamaji '$(CRD_OPTIONS)'
+	hack/generate-manifests.sh infrastructure rack '$(CRD_OPTIONS)'
+
+.PHONY: verify
+verify: ## Check generated files, formatting, vet, licence headers; lint when golangci-lint is already built.
+	hack/verify.sh
+
+.PHONY: lint
+lint: ## Run golangci-lint, with the import rules (builds it once, some minutes, into ~/.cache).
+	"$$(hack/golangci-lint.sh build)" run ./...
+
+.PHONY: test
+test: ## Run every test that needs no cluster.
+	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run ./test/lab assets)}" \
+		$(GOTESTSUM) --format=pkgname --format-hide-empty-pkg -- $(TEST_FLAGS) $(UNIT_PACKAGES)
+
+##@ Build
+
+.PHONY: build
+build: ## Build the three binaries into bin/.
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES))
+
+.PHONY: release
+release: ## Write the release artefacts for clusterctl to dist/.
+	VERSION=$(VERSION) REGISTRY=$(REGISTRY) KUSTOMIZE='$(KUSTOMIZE)' hack/release.sh
+
+##@ Lab: a management cluster, a gateway, two hosts and a tenant cluster on this machine
+
+.PHONY: quickstart
+quickstart: ## From a bare machine to a tenant cluster with a Ready worker; run again to continue.
+	go run ./test/lab quickstart
+
+.PHONY: quickstart-down
+quickstart-down: ## Remove everything quickstart made, except its caches.
+	go run ./test/lab down
+
+.PHONY: e2e
+e2e: ## Run the smoke set of the end-to-end tests on the quickstart's cluster.
+	go run ./test/lab e2e --label-filter=smoke
+
+.PHONY: e2e-full
+e2e-full: ## Run all end-to-end tests.
+	go run ./test/lab e2e
+
+.PHONY: bench
+bench: ## Measure; one BENCH line per figure (see docs/benchmarks.md).
+	go run ./test/lab bench
