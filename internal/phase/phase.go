@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package phase runs the ordered steps of a reconciler and turns each outcome into a condition.
+//
+// A step has one of three failure outcomes, and only this package decides what each means for the queue:
+//
+//	Wait   somebody else must move; the object is reconciled again by a watch, or after the given time
+//	Fatal  the user must change something; the object is not retried
+//	other  an error of the environment; retried with the work queue's back-off
+package phase
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// Reasons that this package writes itself; steps bring their own by Wait and Fatal.
+const (
+	// ReasonDone marks a step whose work is finished and current.
+	ReasonDone = "Done"
+	// ReasonError marks a step that failed for a reason outside the object and is retried.
+	ReasonError = "Error"
+	// ReasonEarlierStep marks a step that was not reached in the last pass.
+	ReasonEarlierStep = "WaitingForEarlierStep"
+)
+
+// Ready is the summary condition: true when every step is done.
+const Ready = "Ready"
+
+// Step is one stage of a reconciler. Condition names the condition that reports it; Run must be idempotent.
+type Step[S any] struct {
+	Condition string
+	Run       func(ctx context.Context, scope S) error
+}
+
+type stop struct {
+	reason, message string
+	after           time.Duration
+	fatal           bool
+}
+
+func (s *stop) Error() string { return s.reason + ": " + s.message }
+
+// Wait stops the pass until somebody else moves; a watch must bring the object back.
+// The message names what is awaited and, where the user can help, the cure.
+func Wait(reason, format string, args ...any) error {
+	return &stop{reason: reason, message: fmt.Sprintf(format, args...)}
+}
+
+// WaitFor is Wait for what no watch can report: the object comes back after d.
+func WaitFor(d time.Duration, reason, format string, args ...any) error {
+	return &stop{reason: reason, message: fmt.Sprintf(format, args...), after: d}
+}
+
+// Fatal stops the pass until the user changes the object; the message names the field, its value and the cure.
+func Fatal(reason, format string, args ...any) error {
+	return &stop{reason: reason, message: fmt.Sprintf(format, args...), fatal: true}
+}
+
+// IsFatal tells whether err, or one it wraps, came from Fatal.
+func IsFatal(err error) bool {
+	var s *stop
+	return errors.As(err, &s) && s.fatal
+}
+
+// IsWait tells whether err, or one it wraps, came from Wait or WaitFor.
+func IsWait(err error) bool {
+	var s *stop
+	return errors.As(err, &s) && !s.fatal
+}
+
+// Outcome splits err into what a condition says about it.
+func Outcome(err error) (reason, message string) {
+	var s *stop
+	switch {
+	case err == nil:
+		return ReasonDone, ""
+	case errors.As(err, &s):
+		return s.reason, s.message
+	default:
+		return ReasonError, err.Error()
+	}
+}
+
+// Result turns err into what Reconcile returns: the one place where outcomes meet the work queue.
+func Result(err error) (ctrl.Result, error) {
+	var s *stop
+	if errors.As(err, &s) {
+		return ctrl.Result{RequeueAfter: s.after}, nil
+	}
+	return ctrl.Result{}, err
+}
+
+// Run executes steps in order until one fails, sets the condition of each in conditions, and Ready as their summary.
+// Steps after the failing one keep their last verdict when that was True, since nothing has undone their work, and are Unknown otherwise.
+// The returned error is the failing step's own; give it to Result after the status was patched.
+func Run[S any](ctx context.Context, conditions *[]metav1.Condition, generation int64, steps []Step[S], scope S) error {
+	for i, step := range steps {
+		err := step.Run(ctx, scope)
+		set(conditions, generation, step.Condition, err)
+		if err == nil {
+			continue
+		}
+		for _, later := range steps[i+1:] {
+			if !meta.IsStatusConditionTrue(*conditions, later.Condition) {
+				meta.SetStatusCondition(conditions, metav1.Condition{
+					Type: later.Condition, Status: metav1.ConditionUnknown, Reason: ReasonEarlierStep,
+					Message: "waits for " + step.Condition, ObservedGeneration: generation,
+				})
+			}
+		}
+		reason, message := Outcome(err)
+		meta.SetStatusCondition(conditions, metav1.Condition{
+			Type: Ready, Status: metav1.ConditionFalse, Reason: reason,
+			Message: step.Condition + ": " + message, ObservedGeneration: generation,
+		})
+		return err
+	}
+	set(conditions, generation, Ready, nil)
+	return nil
+}
+
+func set(conditions *[]metav1.Condition, generation int64, kind string, err error) {
+	reason, message := Outcome(err)
+	status := metav1.ConditionTrue
+	if err != nil {
+		status = metav1.ConditionFalse
+	}
+	meta.SetStatusCondition(conditions, metav1.Condition{
+		Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: generation,
+	})
+}

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package phase_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+func TestRun(t *testing.T) {
+	broken := errors.New("connection refused")
+	tests := map[string]struct {
+		outcome error
+		before  []metav1.Condition
+		want    map[string]string
+		result  ctrl.Result
+		failure error
+	}{
+		"all done": {
+			want: map[string]string{"A": "True/Done", "B": "True/Done", "C": "True/Done", "Ready": "True/Done"},
+		},
+		"waiting": {
+			outcome: phase.Wait("NoPods", "0 of 1 pods are ready"),
+			want:    map[string]string{"A": "True/Done", "B": "False/NoPods", "C": "Unknown/WaitingForEarlierStep", "Ready": "False/NoPods"},
+		},
+		"waiting for a time": {
+			outcome: phase.WaitFor(time.Second, "NotAnswering", "the API does not answer yet"),
+			want:    map[string]string{"A": "True/Done", "B": "False/NotAnswering", "C": "Unknown/WaitingForEarlierStep", "Ready": "False/NotAnswering"},
+			result:  ctrl.Result{RequeueAfter: time.Second},
+		},
+		"fatal is not retried": {
+			outcome: phase.Fatal("BadVersion", "spec.version %q is no version", "x"),
+			want:    map[string]string{"A": "True/Done", "B": "False/BadVersion", "C": "Unknown/WaitingForEarlierStep", "Ready": "False/BadVersion"},
+		},
+		"error is retried": {
+			outcome: broken,
+			want:    map[string]string{"A": "True/Done", "B": "False/Error", "C": "Unknown/WaitingForEarlierStep", "Ready": "False/Error"},
+			failure: broken,
+		},
+		"what was done stays done": {
+			outcome: broken,
+			before:  []metav1.Condition{{Type: "C", Status: metav1.ConditionTrue, Reason: "Done"}},
+			want:    map[string]string{"A": "True/Done", "B": "False/Error", "C": "True/Done", "Ready": "False/Error"},
+			failure: broken,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			done := func(context.Context, struct{}) error { return nil }
+			steps := []phase.Step[struct{}]{
+				{Condition: "A", Run: done},
+				{Condition: "B", Run: func(context.Context, struct{}) error { return test.outcome }},
+				{Condition: "C", Run: done},
+			}
+			conditions := test.before
+			result, err := phase.Result(phase.Run(t.Context(), &conditions, 1, steps, struct{}{}))
+			if !errors.Is(err, test.failure) || result != test.result {
+				t.Errorf("result = %v, %v; want %v, %v", result, err, test.result, test.failure)
+			}
+			got := map[string]string{}
+			for _, c := range conditions {
+				got[c.Type] = string(c.Status) + "/" + c.Reason
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("conditions (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package testenv starts a real kube-apiserver and etcd for tests of wiring.
+package testenv
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	apimachineryruntime "k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+)
+
+// Assets is the folder with kube-apiserver, etcd and kubectl: KUBEBUILDER_ASSETS, or what `go run ./test/lab assets` built before.
+func Assets() string {
+	if dir := os.Getenv("KUBEBUILDER_ASSETS"); dir != "" {
+		return dir
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(cache, "cluster-api-provider-kamaji", "assets")
+}
+
+// Root is the repository's folder.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// Start runs a management API server with the CRDs found in crdPaths (folders or files, relative to the repository)
+// until the test ends, and returns its configuration and an uncached client. Missing binaries fail the test.
+func Start(t testing.TB, scheme *apimachineryruntime.Scheme, crdPaths ...string) (*rest.Config, client.Client) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(Assets(), "kube-apiserver")); err != nil {
+		t.Fatalf("no kube-apiserver in %q: run `make test`, or `go run ./test/lab assets` once", Assets())
+	}
+	env := &envtest.Environment{BinaryAssetsDirectory: Assets(), Scheme: scheme, ErrorIfCRDPathMissing: true}
+	for _, path := range crdPaths {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(Root(), path)
+		}
+		env.CRDDirectoryPaths = append(env.CRDDirectoryPaths, path)
+	}
+	config, err := env.Start()
+	if err != nil {
+		t.Fatalf("starting the test API server: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := env.Stop(); err != nil {
+			t.Errorf("stopping the test API server: %v", err)
+		}
+	})
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatalf("making a client: %v", err)
+	}
+	return config, c
+}
