@@ -65,6 +65,10 @@ build: ## Build the three binaries into bin/.
 release: ## Write the release artefacts for clusterctl to dist/.
 	VERSION=$(VERSION) REGISTRY=$(REGISTRY) KUSTOMIZE='$(KUSTOMIZE)' hack/release.sh
 
+.PHONY: version
+version: ## Print the version that is built.
+	@echo $(VERSION)
+
 ##@ Lab: a management cluster, a gateway, two hosts and a tenant cluster on this machine
 
 .PHONY: quickstart
