@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package storage is the seam between the engine and the databases that hold
+// tenants' state. A Driver gives every tenant an identity that can reach its
+// own data and nothing else; which database does that is the driver's affair.
+//
+// storage/etcd is the driver for etcd, storage/fake the one for tests, and
+// storagetest the contract that both pass.
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// Driver administrates one DataStore. Implementations are safe for concurrent
+// use and bound every call in time themselves, so that a lost store costs a
+// caller seconds rather than its whole reconcile. Every error is an *Error.
+type Driver interface {
+	// Probe dials the store, authenticates as administrator and checks that
+	// tenants are kept apart. It returns nil only if all of that holds.
+	Probe(ctx context.Context) error
+
+	// EnsureTenant makes the tenant's user and its right to its own data, and
+	// nothing wider. It repairs whatever part is missing, in whatever order
+	// the parts were lost, and fails with ReasonTaken when the schema or the
+	// user belongs to another owner.
+	EnsureTenant(ctx context.Context, tenant Tenant) error
+
+	// DeleteTenant removes the tenant's data, rights and user. It succeeds
+	// when there is nothing left, and leaves what another owner holds alone.
+	DeleteTenant(ctx context.Context, tenant Tenant) error
+
+	// Credentials returns what the tenant's processes authenticate with. It
+	// returns current unchanged while that still works and is not yet due for
+	// renewal at now. It does not talk to the store.
+	Credentials(tenant Tenant, current Credentials, now time.Time) (Credentials, error)
+
+	// Close releases connections. The driver is unusable afterwards.
+	Close() error
+}
+
+// Tenant names one tenant's share of a DataStore.
+type Tenant struct {
+	// Owner is the namespace/name of the TenantControlPlane. It is recorded in
+	// the store, so that no other tenant can claim the same schema or user.
+	Owner string
+	// Schema is the key prefix (etcd) or database name (the others).
+	Schema string
+	// User is the identity the tenant's processes authenticate as.
+	User string
+}
+
+// Credentials is what a tenant's processes need to reach their data. All parts
+// are PEM.
+type Credentials struct {
+	// CA verifies the store's serving certificates.
+	CA []byte
+	// Certificate and Key are the tenant's own client certificate.
+	Certificate, Key []byte
+}
+
+// Config is a DataStore with all its references resolved.
+type Config struct {
+	// Name of the DataStore, for messages.
+	Name string
+	// Driver as in DataStore.spec.driver.
+	Driver string
+	// Endpoints are host:port pairs, all members of one store.
+	Endpoints []string
+	// CA and CAKey (PEM) verify servers and sign the tenants' certificates.
+	CA, CAKey []byte
+	// Certificate and Key (PEM) are the administrator's client certificate.
+	Certificate, Key []byte
+	// Username and Password authenticate the administrator where the store
+	// takes no certificates.
+	Username, Password string
+	// EnableAuth allows the driver to switch access control on in a store that
+	// has it off.
+	EnableAuth bool
+}
+
+// Hash identifies the content of the configuration. Two configurations with
+// the same hash can share a connection.
+func (c Config) Hash() string {
+	sum := sha256.New()
+	part := func(b []byte) {
+		// Lengths are written first, so that moving a byte from one field to
+		// the next changes the hash.
+		fmt.Fprintf(sum, "%d:", len(b))
+		sum.Write(b)
+	}
+	part([]byte(c.Driver))
+	part([]byte(strconv.Itoa(len(c.Endpoints))))
+	for _, e := range c.Endpoints {
+		part([]byte(e))
+	}
+	for _, b := range [][]byte{c.CA, c.CAKey, c.Certificate, c.Key} {
+		part(b)
+	}
+	part([]byte(c.Username))
+	part([]byte(c.Password))
+	part([]byte(strconv.FormatBool(c.EnableAuth)))
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// Names become etcd key prefixes and SQL identifiers, and end up in connection
+// strings. A slash would let one tenant's prefix contain another's.
+var validName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9])?$`)
+
+// The administrator's own names, in every supported store. A tenant that was
+// given one of them would receive a certificate for the administrator.
+var reservedNames = map[string]bool{"root": true, "postgres": true, "mysql": true, "guest": true}
+
+// Validate reports a schema or user that no driver may be asked for.
+func (t Tenant) Validate() error {
+	for _, f := range []struct{ field, value string }{{"schema", t.Schema}, {"user", t.User}} {
+		switch {
+		case !validName.MatchString(f.value):
+			return Errorf(ReasonInvalid, "%s %q must be 1 to 253 letters, digits, '-', '_' or '.', beginning and ending with a letter or digit", f.field, f.value)
+		case reservedNames[f.value]:
+			return Errorf(ReasonInvalid, "%s %q is reserved for the administrator of the store", f.field, f.value)
+		}
+	}
+	if t.Owner == "" {
+		return Errorf(ReasonInvalid, "the owner of schema %q is empty", t.Schema)
+	}
+	return nil
+}
+
+// EnableAuthAnnotation on a DataStore, with the value "true", allows the driver
+// to switch the store's access control on.
+const EnableAuthAnnotation = "kamaji.clastix.io/enable-etcd-auth"
