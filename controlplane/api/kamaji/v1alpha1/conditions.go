@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Conditions of a TenantControlPlane, in the order of the steps they report.
+const (
+	// StorageReadyCondition: the tenant has a user and its own place in the datastore.
+	StorageReadyCondition = "StorageReady"
+	// AddressReadyCondition: it is known where clients and nodes reach the API server.
+	AddressReadyCondition = "AddressReady"
+	// CertificatesReadyCondition: all keys and certificates exist and are fresh.
+	CertificatesReadyCondition = "CertificatesReady"
+	// KubeconfigsReadyCondition: all kubeconfigs exist and are fresh.
+	KubeconfigsReadyCondition = "KubeconfigsReady"
+	// WorkloadReadyCondition: the wanted version is rolled out and serves.
+	WorkloadReadyCondition = "WorkloadReady"
+	// TenantConfiguredCondition: documents, permissions and addons in the tenant cluster are current.
+	TenantConfiguredCondition = "TenantConfigured"
+	// RoutedCondition: the API server is published as asked for.
+	RoutedCondition = "Routed"
+	// ReadyCondition: all of the above.
+	ReadyCondition = "Ready"
+	// DeletingCondition: says what the deletion waits for.
+	DeletingCondition = "Deleting"
+)
+
+// Reasons of the conditions of a TenantControlPlane.
+const (
+	// DataStoreMissingReason: no DataStore is named, or the named one doesn't exist.
+	DataStoreMissingReason = "DataStoreMissing"
+	// DataStoreNotReadyReason: the DataStore can't be used at present.
+	DataStoreNotReadyReason = "DataStoreNotReady"
+	// GatewayPendingReason: the gateway has not yet allocated name, addresses and port.
+	GatewayPendingReason = "GatewayPending"
+	// AddressPendingReason: the Service has no address yet.
+	AddressPendingReason = "AddressPending"
+	// UnsupportedExposureReason: the API server can't be published in the way asked for.
+	UnsupportedExposureReason = "UnsupportedExposure"
+	// InvalidVersionReason: the version can't be parsed or isn't supported.
+	InvalidVersionReason = "InvalidVersion"
+	// InvalidSpecReason: a field has a value that can't be used.
+	InvalidSpecReason = "InvalidSpec"
+	// RolloutInProgressReason: pods of the wanted version are being started.
+	RolloutInProgressReason = "RolloutInProgress"
+	// RolloutFailedReason: pods of the wanted version don't become ready.
+	RolloutFailedReason = "RolloutFailed"
+	// SleepingReason: scaled to zero on request.
+	SleepingReason = "Sleeping"
+	// TenantUnreachableReason: the tenant's API server doesn't answer the engine.
+	TenantUnreachableReason = "TenantUnreachable"
+	// ForeignObjectReason: an object with a needed name belongs to somebody else.
+	ForeignObjectReason = "ForeignObject"
+)
+
+// Conditions of a DataStore.
+const (
+	// DataStoreValidCondition: the referenced Secrets exist and hold what they should.
+	DataStoreValidCondition = "kamaji.clastix.io/DataStoreValidation"
+	// DataStoreAllowedDeletionCondition: no tenant uses the store.
+	DataStoreAllowedDeletionCondition = "kamaji.clastix.io/DataStoreAllowedDeletion"
+	// DataStoreReachableCondition: the engine could connect, authenticate, and tenants are kept apart.
+	DataStoreReachableCondition = "kamaji.clastix.io/DataStoreReachable"
+)
+
+// Reasons of the conditions of a DataStore.
+const (
+	// DataStoreIsValidReason of DataStoreValidCondition.
+	DataStoreIsValidReason = "DataStoreIsValid"
+	// MissingConditionReason of DataStoreValidCondition: it was not checked yet.
+	MissingConditionReason = "MissingCondition"
+	// BasicAuthValidationFailedReason of DataStoreValidCondition: username or password can't be read.
+	BasicAuthValidationFailedReason = "BasicAuthValidationFailed"
+	// TLSConfigurationValidationFailedReason of DataStoreValidCondition: a certificate or key can't be read.
+	TLSConfigurationValidationFailedReason = "TLSConfigurationValidationFailed"
+	// DataStoreStillUsedReason of DataStoreAllowedDeletionCondition.
+	DataStoreStillUsedReason = "DataStoreStillUsed"
+	// DataStoreUnusedReason of DataStoreAllowedDeletionCondition.
+	DataStoreUnusedReason = "DataStoreUnused"
+	// DataStoreConnectedReason of DataStoreReachableCondition.
+	DataStoreConnectedReason = "Connected"
+	// DataStoreUnreachableReason of DataStoreReachableCondition: no endpoint answered.
+	DataStoreUnreachableReason = "Unreachable"
+	// DataStoreAuthDisabledReason of DataStoreReachableCondition: the store doesn't authenticate, so tenants would see each other's data.
+	DataStoreAuthDisabledReason = "AuthDisabled"
+)

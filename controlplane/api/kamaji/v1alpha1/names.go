@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Annotations that users and other tools set or read.
+const (
+	// PausedAnnotation stops reconciliation of a TenantControlPlane, DataStore,
+	// KubeconfigGenerator or managed Secret. Its presence is enough.
+	PausedAnnotation = "kamaji.clastix.io/paused"
+
+	// ChecksumAnnotation holds the hash of the data of a managed Secret or ConfigMap.
+	ChecksumAnnotation = "kamaji.clastix.io/checksum"
+
+	// RotateAnnotation on a certificate or kubeconfig Secret requests new contents
+	// when it is empty; it then becomes the RFC 3339 time of the rotation.
+	RotateAnnotation = "certs.kamaji.clastix.io/rotate"
+
+	// KubeconfigSecretKeyAnnotation on a TenantControlPlane names the key of the
+	// admin kubeconfig Secret that automation uses, by default super-admin.conf.
+	KubeconfigSecretKeyAnnotation = "kamaji.clastix.io/kubeconfig-secret-key"
+
+	// CleanupPriorMigrationAnnotation on a TenantControlPlane lets a migration
+	// delete what an earlier attempt left in the target.
+	CleanupPriorMigrationAnnotation = "kamaji.clastix.io/cleanup-prior-migration"
+
+	// MigrationTimeoutAnnotation on a TenantControlPlane limits a migration, as a Go duration.
+	MigrationTimeoutAnnotation = "kamaji.clastix.io/migration-timeout"
+
+	// EnableEtcdAuthAnnotation with the value "true" on a DataStore permits the
+	// engine to create the root user and role of an etcd and to turn on its
+	// authentication. Without authentication any tenant could read all others.
+	EnableEtcdAuthAnnotation = "kamaji.clastix.io/enable-etcd-auth"
+
+	// StorageConfigAnnotation of the pod template is the hash of the Secret with
+	// the database credentials.
+	StorageConfigAnnotation = "storage.kamaji.clastix.io/config"
+
+	// StorageCertificateAnnotation of the pod template is the hash of the Secret
+	// with the client certificate for the datastore.
+	StorageCertificateAnnotation = "storage.kamaji.clastix.io/certificate"
+
+	// ComponentChecksumPrefix begins the pod template labels that hold the hash of
+	// a Secret; the name of the Secret without the tenant's follows.
+	ComponentChecksumPrefix = "component.kamaji.clastix.io/"
+)
+
+// Labels of managed objects.
+const (
+	// ProjectLabel marks every managed object; its value is ProjectLabelValue.
+	ProjectLabel = "kamaji.clastix.io/project"
+
+	// ProjectLabelValue is the value of ProjectLabel.
+	ProjectLabelValue = "kamaji"
+
+	// NameLabel holds the name of the TenantControlPlane. Together with the
+	// namespace it selects the pods of a tenant.
+	NameLabel = "kamaji.clastix.io/name"
+
+	// ComponentLabel names the part of the tenant an object belongs to.
+	ComponentLabel = "kamaji.clastix.io/component"
+
+	// CertificateLifecycleLabel marks Secrets that hold something which expires.
+	CertificateLifecycleLabel = "kamaji.clastix.io/certificate_lifecycle_controller"
+
+	// CertificateLifecycleX509 is the CertificateLifecycleLabel of plain certificates.
+	CertificateLifecycleX509 = "x509"
+
+	// CertificateLifecycleKubeconfig is the CertificateLifecycleLabel of kubeconfigs.
+	CertificateLifecycleKubeconfig = "kubeconfig"
+
+	// ManagedByLabel on a generated kubeconfig Secret names the KubeconfigGenerator.
+	ManagedByLabel = "kamaji.clastix.io/managed-by"
+
+	// ManagedForLabel on a generated kubeconfig Secret names the TenantControlPlane.
+	ManagedForLabel = "kamaji.clastix.io/managed-for"
+)
+
+// Finalizers.
+const (
+	// DataStoreCleanupFinalizer on a TenantControlPlane: its data and database
+	// user still have to be removed from the datastore.
+	DataStoreCleanupFinalizer = "finalizer.kamaji.clastix.io"
+
+	// TenantAccessFinalizer on a TenantControlPlane was set by earlier engines
+	// that ran a manager per tenant. It is only ever removed.
+	TenantAccessFinalizer = "finalizer.kamaji.clastix.io/soot"
+
+	// DataStoreSecretFinalizer on the datastore-config Secret: it is needed until
+	// the tenant's data is gone.
+	DataStoreSecretFinalizer = "finalizer.kamaji.clastix.io/datastore-secret"
+
+	// DataStoreInUseFinalizer on a DataStore: tenants still use it.
+	DataStoreInUseFinalizer = "kamaji.clastix.io/TenantControlPlane"
+)
