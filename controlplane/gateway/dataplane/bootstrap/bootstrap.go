@@ -13,9 +13,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 )
 
 const (
@@ -46,10 +49,16 @@ type Config struct {
 
 // Node identifies the data plane to the control plane.
 type Node struct {
-	// ID is the xDS node id: the name of the KamajiGateway. It must match the URI SAN
-	// spiffe://kamaji/gateway/<name> of the client certificate, else the control plane refuses the stream.
-	ID string `json:"id"`
+	// Gateway is the name of the KamajiGateway. It must match the URI spiffe://kamaji/gateway/<name> in
+	// the client certificate, else the control plane refuses the stream.
+	Gateway string `json:"gateway"`
+	// Instance tells the data planes of one gateway apart. Empty: the host name, so that the pods of a
+	// DaemonSet share one file.
+	Instance string `json:"instance,omitempty"`
 }
+
+// ID is the xDS node id, <gateway>/<instance>.
+func (n Node) ID() string { return route.NodeID(n.Gateway, n.Instance) }
 
 // XDS says how to reach the control plane. The three files are read again for every connection
 // attempt, so a rotated certificate is used from the next connection on, without a restart.
@@ -87,6 +96,13 @@ func Parse(data []byte) (*Config, error) {
 	}
 	if c.HealthAddress == "" {
 		c.HealthAddress = DefaultHealthAddress
+	}
+	if c.Node.Instance == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("node.instance is not set and the host name is unknown: %w", err)
+		}
+		c.Node.Instance = host
 	}
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -131,7 +147,9 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: %q is not an absolute path", field, value))
 		}
 	}
-	require("node.id", c.Node.ID)
+	if require("node.gateway", c.Node.Gateway) && strings.Contains(c.Node.Gateway, "/") {
+		errs = append(errs, fmt.Errorf("node.gateway: %q is not the name of a KamajiGateway", c.Node.Gateway))
+	}
 	if require("xds.address", c.XDS.Address) {
 		hostPort("xds.address", c.XDS.Address, true)
 	}

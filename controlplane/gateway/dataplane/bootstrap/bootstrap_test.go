@@ -13,7 +13,7 @@ import (
 )
 
 const minimal = `
-node: {id: default}
+node: {gateway: default}
 xds:
   address: kamaji-xds.kamaji-system.svc:18000
   caFile: /tls/ca.crt
@@ -30,8 +30,12 @@ func TestLoadDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := &Config{
-		Node: Node{ID: "default"},
+		Node: Node{Gateway: "default", Instance: host},
 		XDS: XDS{
 			Address: "kamaji-xds.kamaji-system.svc:18000",
 			CAFile:  "/tls/ca.crt", CertFile: "/tls/tls.crt", KeyFile: "/tls/tls.key",
@@ -41,6 +45,9 @@ func TestLoadDefaults(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}
+	if want := "default/" + host; got.Node.ID() != want {
+		t.Errorf("node id = %s, want %s", got.Node.ID(), want)
+	}
 	if got.Drain() != DefaultDrainSeconds*time.Second {
 		t.Errorf("drain = %s", got.Drain())
 	}
@@ -49,7 +56,7 @@ func TestLoadDefaults(t *testing.T) {
 func TestMarshalRoundTrip(t *testing.T) {
 	zero := 0
 	want := &Config{
-		Node:          Node{ID: "edge"},
+		Node:          Node{Gateway: "edge", Instance: "a"},
 		XDS:           XDS{Address: "192.0.2.1:18000", ServerName: "xds.example", CAFile: "/a", CertFile: "/b", KeyFile: "/c"},
 		StateDir:      "/var/lib/kamaji-gateway",
 		HealthAddress: "127.0.0.1:9902",
@@ -76,8 +83,9 @@ func TestParseErrorsNameTheField(t *testing.T) {
 		name, in string
 		want     []string
 	}{
-		{"empty", "", []string{"node.id", "xds.address", "xds.caFile", "xds.certFile", "xds.keyFile"}},
+		{"empty", "", []string{"node.gateway", "xds.address", "xds.caFile", "xds.certFile", "xds.keyFile"}},
 		{"unknown field", minimal + "stateDirectory: /x\n", []string{"stateDirectory"}},
+		{"node id as gateway", strings.Replace(minimal, "default", "default/a", 1), []string{"node.gateway"}},
 		{"no port", strings.Replace(minimal, ":18000", "", 1), []string{"xds.address"}},
 		{"relative path", strings.Replace(minimal, "/tls/ca.crt", "ca.crt", 1), []string{"xds.caFile", "absolute"}},
 		{"relative state", minimal + "stateDir: state\n", []string{"stateDir"}},
