@@ -132,7 +132,3 @@ func (t Tenant) Validate() error {
 	}
 	return nil
 }
-
-// EnableAuthAnnotation on a DataStore, with the value "true", allows the driver
-// to switch the store's access control on.
-const EnableAuthAnnotation = "kamaji.clastix.io/enable-etcd-auth"

@@ -16,11 +16,12 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 )
 
 // Name is the value of DataStore.spec.driver that selects this package.
-const Name = "etcd"
+const Name = string(kamajiv1alpha1.DriverEtcd)
 
 const (
 	// callTimeout bounds one administrative step, which is a few Raft commits.
@@ -110,7 +111,7 @@ func (d *driver) Probe(ctx context.Context) error {
 	if !d.config.EnableAuth {
 		return storage.Errorf(storage.ReasonAuthDisabled,
 			"etcd %s: authentication is disabled, so every tenant could read every other; enable it, or let this controller do so by the annotation %s=\"true\" on DataStore %s",
-			d.config.Endpoints[0], storage.EnableAuthAnnotation, d.config.Name)
+			d.config.Endpoints[0], kamajiv1alpha1.EnableEtcdAuthAnnotation, d.config.Name)
 	}
 	return d.enableAuth(ctx)
 }

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package storage
+
+import (
+	"context"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+)
+
+// Load resolves the Secrets that a DataStore refers to. Every error is an
+// *Error that names the field, so that it can be shown as it is.
+func Load(ctx context.Context, secrets client.Reader, store *kamajiv1alpha1.DataStore) (Config, error) {
+	config := Config{
+		Name:       store.Name,
+		Driver:     string(store.Spec.Driver),
+		Endpoints:  store.Spec.Endpoints,
+		EnableAuth: store.Annotations[kamajiv1alpha1.EnableEtcdAuthAnnotation] == "true",
+	}
+	for _, f := range contents(store, &config) {
+		if f.ref == nil {
+			continue
+		}
+		value, err := read(ctx, secrets, f.path, f.ref)
+		if err != nil {
+			return Config{}, err
+		}
+		f.set(value)
+	}
+	return config, nil
+}
+
+// SecretsOf lists the Secrets that a DataStore refers to, each once.
+func SecretsOf(store *kamajiv1alpha1.DataStore) []types.NamespacedName {
+	var names []types.NamespacedName
+	seen := map[types.NamespacedName]bool{}
+	for _, f := range contents(store, &Config{}) {
+		if f.ref == nil || len(f.ref.Content) > 0 || f.ref.SecretRef == nil {
+			continue
+		}
+		name := types.NamespacedName{Namespace: f.ref.SecretRef.Namespace, Name: f.ref.SecretRef.Name}
+		if !seen[name] {
+			seen[name] = true
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+type content struct {
+	path string
+	ref  *kamajiv1alpha1.ContentRef
+	set  func([]byte)
+}
+
+// contents pairs every ContentRef of a DataStore with the field of config that
+// takes its value.
+func contents(store *kamajiv1alpha1.DataStore, config *Config) []content {
+	var list []content
+	if auth := store.Spec.BasicAuth; auth != nil {
+		list = append(list,
+			content{"spec.basicAuth.username", &auth.Username, func(b []byte) { config.Username = strings.TrimSpace(string(b)) }},
+			content{"spec.basicAuth.password", &auth.Password, func(b []byte) { config.Password = strings.TrimSpace(string(b)) }})
+	}
+	if tls := store.Spec.TLSConfig; tls != nil {
+		list = append(list,
+			content{"spec.tlsConfig.certificateAuthority.certificate", &tls.CertificateAuthority.Certificate, func(b []byte) { config.CA = b }},
+			content{"spec.tlsConfig.certificateAuthority.privateKey", tls.CertificateAuthority.PrivateKey, func(b []byte) { config.CAKey = b }})
+		if pair := tls.ClientCertificate; pair != nil {
+			list = append(list,
+				content{"spec.tlsConfig.clientCertificate.certificate", &pair.Certificate, func(b []byte) { config.Certificate = b }},
+				content{"spec.tlsConfig.clientCertificate.privateKey", &pair.PrivateKey, func(b []byte) { config.Key = b }})
+		}
+	}
+	return list
+}
+
+func read(ctx context.Context, secrets client.Reader, path string, ref *kamajiv1alpha1.ContentRef) ([]byte, error) {
+	if len(ref.Content) > 0 {
+		return ref.Content, nil
+	}
+	if ref.SecretRef == nil {
+		return nil, Errorf(ReasonInvalid, "%s: set content or secretReference", path)
+	}
+	var secret corev1.Secret
+	key := types.NamespacedName{Namespace: ref.SecretRef.Namespace, Name: ref.SecretRef.Name}
+	err := secrets.Get(ctx, key, &secret)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, Errorf(ReasonMissingSecret, "%s: Secret %s does not exist", path, key)
+	case err != nil:
+		return nil, &Error{Reason: ReasonInternal, Message: path + ": reading Secret " + key.String(), Err: err}
+	}
+	value := secret.Data[ref.SecretRef.KeyPath]
+	if len(value) == 0 {
+		return nil, Errorf(ReasonMissingSecret, "%s: Secret %s has no key %q", path, key, ref.SecretRef.KeyPath)
+	}
+	return value, nil
+}
