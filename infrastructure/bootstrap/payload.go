@@ -41,19 +41,32 @@ type File struct {
 	Content []byte
 }
 
-// Script is a list of commands run by one /bin/sh without -e, as cloud-init does with runcmd.
+// Script is a list of commands run by one /bin/sh without -e, as cloud-init runs runcmd: a failing command doesn't
+// stop the ones after it.
 type Script struct {
 	// Name is the module it comes from: bootcmd or runcmd.
 	Name string
-	// Text of the script.
-	Text string
+	// Commands, each one or more lines of shell.
+	Commands []string
+	// Join is the index of the command that begins the join, -1 when there is none. From it on the operation must
+	// not be repeated without a reset.
+	Join int
 }
 
-// User is one entry of users.
+// User is one entry of users. Empty fields are left to the host's defaults.
 type User struct {
-	Name, Gecos, Groups, HomeDir, Shell, PasswordHash, PrimaryGroup, Sudo string
-	Inactive, LockPassword                                                bool
-	SSHAuthorizedKeys                                                     []string
+	Name, Gecos, HomeDir, Shell, PrimaryGroup string
+	// Groups besides the primary one; missing ones are created.
+	Groups []string
+	// PasswordHash as in /etc/shadow.
+	PasswordHash string
+	// Sudo is the rule after the user's name in a sudoers line.
+	Sudo string
+	// Inactive accounts can't log in once their password has expired.
+	Inactive bool
+	// LockPassword is cloud-init's default: no login by password.
+	LockPassword      bool
+	SSHAuthorizedKeys []string
 }
 
 // NTP is the ntp module.
@@ -81,10 +94,22 @@ type Partition struct {
 
 // Filesystem is one entry of fs_setup.
 type Filesystem struct {
-	Label, Filesystem, Device, Partition, ReplaceFS string
-	Overwrite                                       bool
-	ExtraOpts                                       []string
+	Label string
+	// Type as in mkfs.<type>.
+	Type string
+	// Device is an absolute path.
+	Device string
+	// Partition is "auto", "any", "none" or a number; empty means that Device is used as it is.
+	Partition string
+	// Replace names the type of an existing filesystem that may be replaced; Overwrite replaces any.
+	Replace   string
+	Overwrite bool
+	// ExtraOpts are appended to the mkfs command.
+	ExtraOpts []string
 }
 
-// Mount is one entry of mounts: the fields of an fstab line, at most six.
-type Mount struct{ Fields []string }
+// Mount is one entry of mounts: a line of fstab.
+type Mount struct {
+	// Device is a path, LABEL=… or UUID=…; Point the directory, or "none" for swap.
+	Device, Point, Type, Options, Dump, Pass string
+}
