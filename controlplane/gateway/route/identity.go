@@ -12,13 +12,18 @@ import (
 const identityPrefix = "spiffe://kamaji/gateway/"
 
 // NodeID is the xDS node.id of one instance of a gateway's data plane: <gateway>/<instance>. The instance is any name that tells
-// instances apart in logs, such as the node's name.
-func NodeID(gateway, instance string) string { return gateway + "/" + instance }
+// instances apart in logs, such as the node's name; without one the node.id is the gateway's name alone.
+func NodeID(gateway, instance string) string {
+	if instance == "" {
+		return gateway
+	}
+	return gateway + "/" + instance
+}
 
 // GatewayOf is the gateway that a node.id belongs to.
 func GatewayOf(nodeID string) (string, error) {
-	gateway, instance, ok := strings.Cut(nodeID, "/")
-	if !ok || gateway == "" || instance == "" {
+	gateway, _, _ := strings.Cut(nodeID, "/")
+	if gateway == "" {
 		return "", fmt.Errorf("node.id %q is not <gateway>/<instance>", nodeID)
 	}
 	return gateway, nil

@@ -53,14 +53,28 @@ func PortKey(port uint16, konnectivity bool) Key {
 // for connections that offer ALPNKonnectivity. The prefix keeps a name chosen by a client from ever being the name of
 // another kind of cluster; "|" can't be in a host name.
 func (k Key) String() string {
-	parts := []string{string(k.Listener), kindSNI, k.Host}
 	if k.Port != 0 {
-		parts = []string{string(k.Listener), kindPort, strconv.Itoa(int(k.Port))}
+		return join(k.Listener, kindPort, strconv.Itoa(int(k.Port)), k.Konnectivity)
 	}
-	if k.Konnectivity {
-		parts = append(parts, ALPNKonnectivity)
+	return join(k.Listener, kindSNI, k.Host, k.Konnectivity)
+}
+
+// HostKeyFormat is the name of a HostKey with format, an operator that a proxy replaces by the server name, in place of the host.
+func HostKeyFormat(l Listener, format string, konnectivity bool) string {
+	return join(l, kindSNI, format, konnectivity)
+}
+
+// PortKeyFormat is the name of a PortKey with format, an operator that a proxy replaces by the port, in place of the port.
+func PortKeyFormat(format string, konnectivity bool) string {
+	return join(Private, kindPort, format, konnectivity)
+}
+
+func join(l Listener, kind, value string, konnectivity bool) string {
+	name := string(l) + separator + kind + separator + value
+	if konnectivity {
+		name += separator + ALPNKonnectivity
 	}
-	return strings.Join(parts, separator)
+	return name
 }
 
 // ParseKey is the inverse of String. It fails for a name that String can't yield, so that a data plane ignores clusters

@@ -5,7 +5,7 @@
 // # The contract with data planes
 //
 // The embedded data plane and Envoy (1.34 or newer) read the same resources over one delta ADS stream with mutual TLS (TLS 1.3,
-// gRPC, port 18000). node.id is <gateway>/<instance> (route.NodeID), the client certificate carries the URI
+// gRPC, port 18000). node.id is <gateway> or <gateway>/<instance> (route.NodeID), the client certificate carries the URI
 // spiffe://kamaji/gateway/<gateway> (route.Identity), the server's certificate the DNS name it was dialled by. The server closes
 // a stream whose node.id and certificate name different gateways, or a gateway that doesn't exist.
 //

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	filterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/set_filter_state/v3"
+	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
+	tlsinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/tls_inspector/v3"
+	setfilterstatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/set_filter_state/v3"
+	tcpproxyv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+)
+
+const (
+	// bufferLimit bounds what Envoy buffers per connection and direction, in bytes. The default of 1 MiB times the idle watches
+	// of many tenants is more memory than a gateway has.
+	bufferLimit = 32 << 10
+	// helloTimeout bounds how long a client may take to send its ClientHello.
+	helloTimeout = 5 * time.Second
+	// helloSize is the largest ClientHello accepted, in bytes: the largest TLS record.
+	helloSize = 16 << 10
+	// backlog of connections that wait to be accepted: all workers of a tenant come back at once after an outage.
+	backlog = 4096
+	// noCluster is the cluster of a connection for which no name was computed. No such cluster exists.
+	noCluster = "none"
+	// clusterState is the filter state object from which tcp_proxy takes the name of the cluster.
+	clusterState = "envoy.tcp_proxy.cluster"
+	// accessLogFormat joins a connection with the tenant's audit log, which sees the gateway's source port as client.
+	accessLogFormat = "%START_TIME% %DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %REQUESTED_SERVER_NAME% " +
+		"%UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_HOST% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESPONSE_FLAGS%\n"
+)
+
+// Values of Linux socket options, for keepalive on downstream connections: a peer that vanished is noticed after two minutes.
+const (
+	solSocket, soKeepAlive                = 1, 9
+	ipProtoTCP                            = 6
+	tcpKeepIdle, tcpKeepIntvl, tcpKeepCnt = 4, 5, 6
+	keepIdle, keepInterval, keepCount     = 60, 20, 3
+)
+
+// Listeners are the two listeners of a gateway. They depend on the gateway only, so that no change of a tenant drains connections.
+func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
+	public, err := listener(route.Public, g.PublicAddress, g.Port, []chain{
+		{name: "konnectivity", konnectivity: true, cluster: hostCluster(route.Public, true)},
+		{name: "apiserver", cluster: hostCluster(route.Public, false)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	private, err := listener(route.Private, g.PrivateAddress, g.Port, []chain{
+		{name: "konnectivity", port: g.Port, konnectivity: true, cluster: hostCluster(route.Private, true)},
+		{name: "apiserver", port: g.Port, cluster: hostCluster(route.Private, false)},
+		{name: "tenant-port-konnectivity", konnectivity: true, cluster: portCluster(true)},
+		{name: "tenant-port-apiserver", cluster: portCluster(false)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []*listenerv3.Listener{public, private}, nil
+}
+
+// chain is one fixed filter chain.
+type chain struct {
+	name string
+	// port is the destination port to match, or 0 for any other.
+	port         uint16
+	konnectivity bool
+	// cluster is the format of the name of the cluster.
+	cluster string
+}
+
+func hostCluster(l route.Listener, konnectivity bool) string {
+	return route.HostKeyFormat(l, "%REQUESTED_SERVER_NAME%", konnectivity)
+}
+
+func portCluster(konnectivity bool) string {
+	return route.PortKeyFormat("%DOWNSTREAM_LOCAL_PORT%", konnectivity)
+}
+
+func listener(name route.Listener, address netip.Addr, port uint16, chains []chain) (*listenerv3.Listener, error) {
+	l := &listenerv3.Listener{
+		Name:                          string(name),
+		StatPrefix:                    string(name),
+		Address:                       socketAddress(address, port),
+		Freebind:                      wrapperspb.Bool(true),
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
+		ListenerFiltersTimeout:        durationpb.New(helloTimeout),
+		TcpBacklogSize:                wrapperspb.UInt32(backlog),
+		SocketOptions: []*corev3.SocketOption{
+			socketOption(solSocket, soKeepAlive, 1), socketOption(ipProtoTCP, tcpKeepIdle, keepIdle),
+			socketOption(ipProtoTCP, tcpKeepIntvl, keepInterval), socketOption(ipProtoTCP, tcpKeepCnt, keepCount),
+		},
+	}
+	var err error
+	if l.ListenerFilters, err = listenerFilters(name); err != nil {
+		return nil, err
+	}
+	for _, c := range chains {
+		fc, err := filterChain(name, c)
+		if err != nil {
+			return nil, err
+		}
+		l.FilterChains = append(l.FilterChains, fc)
+	}
+	return l, nil
+}
+
+func listenerFilters(name route.Listener) ([]*listenerv3.ListenerFilter, error) {
+	inspector, err := pack(&tlsinspectorv3.TlsInspector{MaxClientHelloSize: wrapperspb.UInt32(helloSize)})
+	if err != nil {
+		return nil, err
+	}
+	filters := []*listenerv3.ListenerFilter{{
+		Name: "envoy.filters.listener.tls_inspector", ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: inspector},
+	}}
+	if name != route.Private {
+		return filters, nil
+	}
+	// Tenant ports come by a redirect on the node; this restores the port the client dialled.
+	original, err := pack(&originaldstv3.OriginalDst{})
+	if err != nil {
+		return nil, err
+	}
+	return append([]*listenerv3.ListenerFilter{{
+		Name: "envoy.filters.listener.original_dst", ConfigType: &listenerv3.ListenerFilter_TypedConfig{TypedConfig: original},
+	}}, filters...), nil
+}
+
+func filterChain(l route.Listener, c chain) (*listenerv3.FilterChain, error) {
+	match := &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
+	if c.port != 0 {
+		match.DestinationPort = wrapperspb.UInt32(uint32(c.port))
+	}
+	if c.konnectivity {
+		match.ApplicationProtocols = []string{route.ALPNKonnectivity}
+	}
+	state, err := pack(&setfilterstatev3.Config{OnNewConnection: []*filterstatev3.FilterStateValue{{
+		Key: &filterstatev3.FilterStateValue_ObjectKey{ObjectKey: clusterState},
+		Value: &filterstatev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
+			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: inline(c.cluster)},
+		}},
+		ReadOnly: true,
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	proxy, err := tcpProxy(string(l) + "-" + c.name)
+	if err != nil {
+		return nil, err
+	}
+	return &listenerv3.FilterChain{Name: c.name, FilterChainMatch: match, Filters: []*listenerv3.Filter{
+		{Name: "envoy.filters.network.set_filter_state", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: state}},
+		{Name: "envoy.filters.network.tcp_proxy", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: proxy}},
+	}}, nil
+}
+
+func tcpProxy(statPrefix string) (*anypb.Any, error) {
+	log, err := pack(&streamv3.StdoutAccessLog{AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
+		Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: inline(accessLogFormat)},
+	}}})
+	if err != nil {
+		return nil, err
+	}
+	return pack(&tcpproxyv3.TcpProxy{
+		StatPrefix:       statPrefix,
+		ClusterSpecifier: &tcpproxyv3.TcpProxy_Cluster{Cluster: noCluster},
+		// kubectl exec may be silent for hours; keepalive finds peers that are gone.
+		IdleTimeout:        durationpb.New(0),
+		MaxConnectAttempts: wrapperspb.UInt32(3),
+		AccessLog: []*accesslogv3.AccessLog{{
+			Name: "envoy.access_loggers.stdout", ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: log},
+		}},
+	})
+}
+
+func inline(s string) *corev3.DataSource {
+	return &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: s}}
+}
+
+func socketOption(level, name, value int64) *corev3.SocketOption {
+	return &corev3.SocketOption{
+		Level: level, Name: name, Value: &corev3.SocketOption_IntValue{IntValue: value}, State: corev3.SocketOption_STATE_LISTENING,
+	}
+}
+
+func socketAddress(address netip.Addr, port uint16) *corev3.Address {
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address: address.String(), PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(port)},
+	}}}
+}
+
+// pack encodes deterministically, so that equal configuration has equal bytes and no data plane sees a change where there is none.
+func pack(m proto.Message) (*anypb.Any, error) {
+	packed := &anypb.Any{}
+	if err := anypb.MarshalFrom(packed, m, proto.MarshalOptions{Deterministic: true}); err != nil {
+		return nil, fmt.Errorf("encoding %T: %w", m, err)
+	}
+	return packed, nil
+}

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+)
+
+// serviceIndex finds EndpointSlices by the name of their Service.
+const serviceIndex = "gateway.service"
+
+// Options of SetupWithManager.
+type Options struct {
+	// Address to listen on, host:port.
+	Address string
+	// TLS is the server's side of mutual TLS.
+	TLS TLSFiles
+}
+
+// feed keeps State equal to the cluster.
+type feed struct {
+	client client.Client
+	state  *State
+	// mu spans reading an object and writing it to state, so that an older read never overwrites a newer one.
+	mu sync.Mutex
+}
+
+// +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways,verbs=get;list;watch
+// +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
+
+// SetupWithManager adds the xDS server and what feeds it, both without leader election, and returns the state that is served.
+func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) (*State, error) {
+	f := &feed{client: mgr.GetClient(), state: NewState()}
+	err := mgr.GetFieldIndexer().IndexField(ctx, &discoveryv1.EndpointSlice{}, serviceIndex, func(o client.Object) []string {
+		return []string{o.GetLabels()[discoveryv1.LabelServiceName]}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("indexing EndpointSlices: %w", err)
+	}
+	everyReplica := controller.Options{NeedLeaderElection: ptr.To(false)}
+	err = ctrl.NewControllerManagedBy(mgr).Named("xds-gateway").WithOptions(everyReplica).
+		For(&v1alpha2.KamajiGateway{}).Complete(reconcile.Func(f.reconcileGateway))
+	if err != nil {
+		return nil, fmt.Errorf("watching KamajiGateways: %w", err)
+	}
+	err = ctrl.NewControllerManagedBy(mgr).Named("xds-tenant").WithOptions(everyReplica).
+		For(&kamajiv1alpha1.TenantControlPlane{}).
+		Watches(&discoveryv1.EndpointSlice{}, handler.EnqueueRequestsFromMapFunc(tenantOf)).
+		Complete(reconcile.Func(f.reconcileTenant))
+	if err != nil {
+		return nil, fmt.Errorf("watching TenantControlPlanes: %w", err)
+	}
+	serve := &starter{feed: f, cache: mgr.GetCache(), server: Server{State: f.state, TLS: options.TLS}, address: options.Address}
+	if err := mgr.Add(serve); err != nil {
+		return nil, fmt.Errorf("adding the xDS server: %w", err)
+	}
+	return f.state, nil
+}
+
+// tenantOf maps an EndpointSlice to the tenant whose Service it belongs to; the two have the same name.
+func tenantOf(_ context.Context, o client.Object) []reconcile.Request {
+	name := o.GetLabels()[discoveryv1.LabelServiceName]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: o.GetNamespace(), Name: name}}}
+}
+
+func (f *feed) reconcileGateway(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	gateway := &v1alpha2.KamajiGateway{}
+	if err := f.client.Get(ctx, req.NamespacedName, gateway); apierrors.IsNotFound(err) {
+		return reconcile.Result{}, f.state.RemoveGateway(req.Name)
+	} else if err != nil {
+		return reconcile.Result{}, fmt.Errorf("reading KamajiGateway %s: %w", req.Name, err)
+	}
+	g, err := gatewayOf(gateway)
+	if err != nil {
+		// The schema lets no such object through; retrying can't cure it.
+		return reconcile.Result{}, reconcile.TerminalError(err)
+	}
+	return reconcile.Result{}, f.state.SetGateway(g)
+}
+
+func (f *feed) reconcileTenant(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	tcp := &kamajiv1alpha1.TenantControlPlane{}
+	if err := f.client.Get(ctx, req.NamespacedName, tcp); apierrors.IsNotFound(err) {
+		return reconcile.Result{}, f.state.RemoveTenant(req.Namespace, req.Name)
+	} else if err != nil {
+		return reconcile.Result{}, fmt.Errorf("reading TenantControlPlane %s: %w", req, err)
+	}
+	t, ok := routed(tcp)
+	if !ok {
+		return reconcile.Result{}, f.state.RemoveTenant(req.Namespace, req.Name)
+	}
+	slices := &discoveryv1.EndpointSliceList{}
+	if err := f.client.List(ctx, slices, client.InNamespace(req.Namespace), client.MatchingFields{serviceIndex: req.Name}); err != nil {
+		return reconcile.Result{}, fmt.Errorf("reading EndpointSlices of %s: %w", req, err)
+	}
+	refused, err := f.state.SetTenant(t, Backends(slices.Items))
+	if len(refused) > 0 {
+		log.FromContext(ctx).Info("routes belong to another tenant", "routes", refused)
+	}
+	return reconcile.Result{}, err
+}
+
+// gatewayOf is the pure form of a KamajiGateway.
+func gatewayOf(g *v1alpha2.KamajiGateway) (route.Gateway, error) {
+	public, err := netip.ParseAddr(g.Spec.PublicAddress)
+	if err != nil {
+		return route.Gateway{}, fmt.Errorf("reading spec.publicAddress: %w", err)
+	}
+	private, err := netip.ParseAddr(g.Spec.PrivateAddress)
+	if err != nil {
+		return route.Gateway{}, fmt.Errorf("reading spec.privateAddress: %w", err)
+	}
+	return route.Gateway{Name: g.Name, PublicAddress: public, PrivateAddress: private, Port: uint16(g.Spec.Port)}, nil
+}
+
+// routed is the pure form of a tenant that has an address on a gateway.
+func routed(tcp *kamajiv1alpha1.TenantControlPlane) (route.Tenant, bool) {
+	s := tcp.Status.KamajiGateway
+	if s == nil || s.Name == "" || s.TenantPort == 0 {
+		return route.Tenant{}, false
+	}
+	t := route.Tenant{Namespace: tcp.Namespace, Name: tcp.Name, Gateway: s.Name, Port: uint16(s.TenantPort)}
+	var err error
+	if t.Hostname, err = route.NormalizeHost(s.Hostname); err != nil {
+		return route.Tenant{}, false
+	}
+	for _, name := range s.AdditionalHostnames {
+		if host, err := route.NormalizeHost(name); err == nil {
+			t.AdditionalHostnames = append(t.AdditionalHostnames, host)
+		}
+	}
+	return t, true
+}
+
+// starter opens the port only once everything that existed at the start is in State: a data plane that reconnects
+// would take what is missing as removed.
+type starter struct {
+	feed    *feed
+	cache   cache.Cache
+	server  Server
+	address string
+}
+
+var _ manager.LeaderElectionRunnable = &starter{}
+
+// NeedLeaderElection is false: every replica serves.
+func (*starter) NeedLeaderElection() bool { return false }
+
+// Start serves until ctx ends.
+func (s *starter) Start(ctx context.Context) error {
+	if !s.cache.WaitForCacheSync(ctx) {
+		return nil
+	}
+	if err := s.feed.load(ctx); err != nil {
+		return err
+	}
+	lis, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.address)
+	if err != nil {
+		return fmt.Errorf("listening for data planes: %w", err)
+	}
+	log.FromContext(ctx).Info("serving xDS", "address", lis.Addr().String())
+	return s.server.Serve(ctx, lis)
+}
+
+func (f *feed) load(ctx context.Context) error {
+	gateways := &v1alpha2.KamajiGatewayList{}
+	if err := f.client.List(ctx, gateways); err != nil {
+		return fmt.Errorf("listing KamajiGateways: %w", err)
+	}
+	for i := range gateways.Items {
+		if _, err := f.reconcileGateway(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&gateways.Items[i])}); err != nil {
+			return err
+		}
+	}
+	tenants := &kamajiv1alpha1.TenantControlPlaneList{}
+	if err := f.client.List(ctx, tenants, client.UnsafeDisableDeepCopy); err != nil {
+		return fmt.Errorf("listing TenantControlPlanes: %w", err)
+	}
+	for i := range tenants.Items {
+		if _, err := f.reconcileTenant(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants.Items[i])}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

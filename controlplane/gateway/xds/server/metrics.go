@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+var (
+	streams = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kamaji_gateway_xds_streams",
+		Help: "Data plane instances that follow this replica, by gateway.",
+	}, []string{"gateway"})
+	rejections = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kamaji_gateway_xds_rejections_total",
+		Help: "Updates that a data plane refused, by gateway and type of resource.",
+	}, []string{"gateway", "type"})
+)
+
+func init() {
+	metrics.Registry.MustRegister(streams, rejections)
+}
