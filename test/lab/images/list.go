@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package images
+
+import "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
+
+// Toolbox is a Debian with network tools, for pods that checks run.
+const Toolbox = "kamaji.lab/toolbox:v1"
+
+// Users that published images run as, for Deployments that demand a numeric one.
+const (
+	nonroot     = "65532"
+	certManager = "1000"
+	pauseUser   = "65535:65535"
+)
+
+// spec says what is in an image.
+type spec struct {
+	name       string
+	tools      bool              // on top of the Debian with network tools
+	programs   map[string]string // path in the image → program
+	links      map[string]string // path in the image → target
+	entrypoint []string
+	user       string
+}
+
+// specs is every image of the management cluster and of tenants' workers,
+// under the names that kubeadm, clusterctl and the usual manifests ask for.
+func specs() []spec {
+	list := []spec{
+		{name: Toolbox, tools: true, entrypoint: []string{"sleep", "infinity"}},
+		{name: "registry.k8s.io/pause:3.10.2", programs: map[string]string{"/pause": "pause"}, entrypoint: []string{"/pause"}, user: pauseUser},
+		{name: "registry.k8s.io/etcd:3.6.8-0", programs: map[string]string{"/usr/local/bin/etcd": "etcd"}, entrypoint: []string{"/usr/local/bin/etcd"}},
+		{name: "registry.k8s.io/coredns/coredns:v1.14.2", programs: map[string]string{"/coredns": "coredns"}, entrypoint: []string{"/coredns"}},
+		{name: "ghcr.io/flannel-io/flannel:v0.28.4", tools: true, programs: map[string]string{"/opt/bin/flanneld": "flanneld"},
+			entrypoint: []string{"/opt/bin/flanneld"}},
+		{name: "ghcr.io/flannel-io/flannel-cni-plugin:v1.9.1-flannel1", tools: true, programs: map[string]string{"/flannel": "flannel"}},
+	}
+	for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
+		list = append(list, kubernetes(component))
+	}
+	for _, component := range []string{"server", "agent"} {
+		program := "proxy-" + component
+		list = append(list, single("registry.k8s.io/kas-network-proxy/"+program+":v0.36.0", "/"+program, program, ""))
+	}
+	for _, component := range []string{"controller", "webhook", "cainjector"} {
+		program := "cert-manager-" + component
+		list = append(list, single("quay.io/jetstack/"+program+":v1.11.5", "/app/cmd/"+component+"/"+component, program, certManager))
+	}
+	for _, program := range []string{"cluster-api-controller", "kubeadm-bootstrap-controller"} {
+		list = append(list, single("registry.k8s.io/cluster-api/"+program+":v1.14.2", "/manager", program, nonroot))
+	}
+	return list
+}
+
+// single is an image that holds one program.
+func single(name, path, program, user string) spec {
+	return spec{name: name, programs: map[string]string{path: program}, entrypoint: []string{path}, user: user}
+}
+
+// kubernetes is the image of a component. All of them hold the same file, and
+// so the same layer; only kube-proxy needs the tools below it.
+func kubernetes(component string) spec {
+	image := spec{
+		name:     "registry.k8s.io/" + component + ":" + binaries.KubernetesVersion,
+		tools:    component == "kube-proxy",
+		programs: map[string]string{"/usr/local/bin/kubernetes": "kubernetes"}, links: map[string]string{},
+		entrypoint: []string{"/usr/local/bin/" + component},
+	}
+	for _, name := range binaries.Kubernetes {
+		image.links["/usr/local/bin/"+name] = "kubernetes"
+	}
+	return image
+}
+
+// Names lists every image that Ensure provides.
+func Names() []string {
+	var names []string
+	for _, image := range specs() {
+		names = append(names, image.name)
+	}
+	return names
+}
