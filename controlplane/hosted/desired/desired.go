@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package desired builds the objects of a tenant in the management cluster. The
+// same input gives the same objects; nothing is read from anywhere else.
+package desired
+
+import (
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+)
+
+// Names of Secrets and ConfigMaps that no other package names, without the
+// tenant's name and a dash in front.
+const (
+	// StorageConfig is the Secret with the database credentials. Keys:
+	// DB_CONNECTION_STRING, DB_SCHEMA, DB_USER, DB_PASSWORD.
+	StorageConfig = "datastore-config"
+	// EgressConfig is the ConfigMap that tells kube-apiserver about the konnectivity server.
+	EgressConfig = "konnectivity-egress-selector-configuration"
+	// KubeadmConfig is the ConfigMap with the kubeadm documents of the tenant.
+	KubeadmConfig = "kubeadmconfig"
+)
+
+// Names of the ports of the Service, which the gateway looks for.
+const (
+	// APIServerPortName is the port of kube-apiserver.
+	APIServerPortName = "kube-apiserver"
+	// KonnectivityPortName is the port that konnectivity agents connect to.
+	KonnectivityPortName = "konnectivity-server"
+)
+
+// Storage is where the tenant's state is kept.
+type Storage struct {
+	// Endpoints are host:port of the members of the etcd.
+	Endpoints []string
+	// Schema is the key prefix, without slashes around it.
+	Schema string
+	// Overrides keep single resources elsewhere, with the same credentials.
+	Overrides []StorageOverride
+}
+
+// StorageOverride keeps one resource in another etcd.
+type StorageOverride struct {
+	// Resource is as in the flag etcd-servers-overrides: /events or apps/deployments.
+	Resource string
+	// Endpoints are host:port of the members of the etcd.
+	Endpoints []string
+}
+
+// Input is everything that the objects depend on.
+type Input struct {
+	// Tenant is the TenantControlPlane, which becomes the owner of all objects.
+	Tenant *kamajiv1alpha1.TenantControlPlane
+	// Endpoint is where the tenant is reached.
+	Endpoint endpoint.Endpoint
+	// Storage is where the state is kept.
+	Storage Storage
+	// Secrets is the data of every Secret, by name without the tenant's: results
+	// of packages pki and kubeconfig, pki.DataStore, and StorageConfig if used.
+	Secrets map[string]map[string][]byte
+	// Rotated is the value of the rotate annotation of Secrets that were rotated
+	// on request, by name: RFC 3339 times. It is kept from the live Secret.
+	Rotated map[string]string
+	// ClusterConfiguration is the kubeadm document of the tenant, in YAML.
+	ClusterConfiguration string
+}
+
+// Name is the name of a managed object: the tenant's, a dash, and the suffix.
+func Name(tenant *kamajiv1alpha1.TenantControlPlane, suffix string) string {
+	return tenant.Name + "-" + suffix
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package endpoint decides where a tenant's API server is reached, by whom.
+//
+// It is pure: it gets the TenantControlPlane with the gateway's status and the
+// live Service, and returns addresses or why there are none yet.
+package endpoint
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// Server is an address of the API server as a kubeconfig has it.
+type Server struct {
+	// Host is a DNS name or an IP address without brackets.
+	Host string
+	// Port is a TCP port.
+	Port int32
+	// ServerName, when set, is the name that the client sends and verifies
+	// instead of Host (tls-server-name of a kubeconfig).
+	ServerName string
+}
+
+// URL is the address with the scheme https.
+func (s Server) URL() string { return "https://" + s.HostPort() }
+
+// HostPort is host:port, with brackets around an IPv6 address.
+func (s Server) HostPort() string {
+	return net.JoinHostPort(s.Host, strconv.Itoa(int(s.Port)))
+}
+
+// Endpoint is all the ways in which a tenant's API server is reached.
+type Endpoint struct {
+	// Service is for clients in the management cluster: the DNS name of the Service.
+	Service Server
+	// Client is for people and tools outside.
+	Client Server
+	// Worker is for kubelets, kube-proxy and konnectivity agents.
+	Worker Server
+	// InCluster backs the Service default/kubernetes in the tenant. Host is an IP
+	// address, and connections to it carry no server name.
+	InCluster Server
+	// Published is status.controlPlaneEndpoint and what Cluster API is told.
+	Published Server
+	// Gateway tells whether the addresses belong to a KamajiGateway, where the
+	// konnectivity server shares them and is selected by ALPN.
+	Gateway bool
+	// Names and Addresses must be in the serving certificate, besides those of the
+	// Service and of localhost. Sorted by meaning; may hold duplicates.
+	Names     []string
+	Addresses []string
+}
+
+// Resolve decides where the tenant is reached. The service is the live Service of
+// the tenant; it is not used when a KamajiGateway publishes the tenant and nil
+// then is fine. Errors are phase.Wait and phase.Fatal.
+func Resolve(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (Endpoint, error) {
+	spec := &tenant.Spec.ControlPlane
+	switch {
+	case spec.KamajiGateway != nil:
+		return throughGateway(tenant, service)
+	case spec.Ingress != nil, spec.Gateway != nil:
+		return Endpoint{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
+			"spec.controlPlane.ingress and spec.controlPlane.gateway are not supported yet: use kamajiGateway, or a Service")
+	default:
+		return throughService(tenant, service)
+	}
+}
+
+func throughGateway(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (Endpoint, error) {
+	want, got := tenant.Spec.ControlPlane.KamajiGateway, tenant.Status.KamajiGateway
+	switch {
+	case got == nil, got.Name != want.Name, want.Hostname != "" && want.Hostname != got.Hostname:
+		return Endpoint{}, phase.Wait(kamajiv1alpha1.GatewayPendingReason,
+			"waits for KamajiGateway %s to allocate host name, addresses and port", want.Name)
+	case got.Hostname == "" || got.Port == 0 || got.PrivateAddress == "" || got.TenantPort == 0:
+		return Endpoint{}, phase.Wait(kamajiv1alpha1.GatewayPendingReason,
+			"KamajiGateway %s has not yet allocated all of hostname, port, private address and tenant port", want.Name)
+	}
+	named := Server{Host: got.Hostname, Port: got.Port}
+	private := Server{Host: got.PrivateAddress, Port: got.TenantPort}
+	e := Endpoint{
+		Service:   inService(tenant),
+		Client:    named,
+		Worker:    named,
+		InCluster: private,
+		Published: named,
+		Gateway:   true,
+		Names:     append([]string{got.Hostname}, got.AdditionalHostnames...),
+		Addresses: []string{got.PrivateAddress},
+	}
+	if got.PublicAddress != "" {
+		// No DNS is needed on the customer's side: the address is in the
+		// kubeconfig, and so is the name that selects the tenant.
+		e.Client = Server{Host: got.PublicAddress, Port: got.Port, ServerName: got.Hostname}
+		e.Addresses = append(e.Addresses, got.PublicAddress)
+	}
+	if want.EffectiveWorkerEndpoint() == kamajiv1alpha1.WorkerEndpointTenantPort {
+		e.Worker = private
+	}
+	e.Addresses = append(e.Addresses, clusterIPs(service)...)
+	return e, nil
+}
+
+func throughService(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (Endpoint, error) {
+	host, err := serviceHost(tenant, service)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	published := Server{Host: host, Port: tenant.Port()}
+	e := Endpoint{
+		Service:   inService(tenant),
+		Client:    published,
+		Worker:    published,
+		InCluster: published,
+		Published: published,
+		Addresses: clusterIPs(service),
+	}
+	if advertised := tenant.Spec.NetworkProfile.AdvertiseAddress; advertised != "" {
+		e.Client.Host, e.Worker.Host, e.InCluster.Host = advertised, advertised, advertised
+		e.Addresses = append(e.Addresses, advertised)
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		e.Addresses = append(e.Addresses, host)
+	} else {
+		e.Names = append(e.Names, host)
+	}
+	if _, err := netip.ParseAddr(e.InCluster.Host); err != nil {
+		return Endpoint{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
+			"the load balancer has the host name %s and no IP address, which pods of the tenant need: set spec.networkProfile.advertiseAddress", host)
+	}
+	return e, nil
+}
+
+func serviceHost(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (string, error) {
+	if address := tenant.Spec.NetworkProfile.Address; address != "" {
+		return address, nil
+	}
+	pending := phase.Wait(kamajiv1alpha1.AddressPendingReason, "waits for Service %s/%s to get an address", tenant.Namespace, tenant.Name)
+	if service == nil {
+		return "", pending
+	}
+	switch tenant.Spec.ControlPlane.Service.ServiceType {
+	case kamajiv1alpha1.ServiceTypeLoadBalancer:
+		for _, ingress := range service.Status.LoadBalancer.Ingress {
+			if ingress.IP != "" {
+				return ingress.IP, nil
+			}
+		}
+		for _, ingress := range service.Status.LoadBalancer.Ingress {
+			if ingress.Hostname != "" {
+				return ingress.Hostname, nil
+			}
+		}
+		return "", pending
+	case kamajiv1alpha1.ServiceTypeNodePort:
+		return "", phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
+			"serviceType NodePort needs spec.networkProfile.address, the address of a node or of what forwards to the nodes")
+	default:
+		if service.Spec.ClusterIP == "" || service.Spec.ClusterIP == corev1.ClusterIPNone {
+			return "", pending
+		}
+		return service.Spec.ClusterIP, nil
+	}
+}
+
+func inService(tenant *kamajiv1alpha1.TenantControlPlane) Server {
+	return Server{Host: tenant.Name + "." + tenant.Namespace + ".svc", Port: tenant.Port()}
+}
+
+func clusterIPs(service *corev1.Service) []string {
+	if service == nil {
+		return nil
+	}
+	var out []string
+	for _, ip := range service.Spec.ClusterIPs {
+		if _, err := netip.ParseAddr(ip); err == nil {
+			out = append(out, ip)
+		}
+	}
+	return out
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package pki says which keys and certificates a tenant needs, and makes those
+// that are missing, wrong or about to expire.
+//
+// It is pure but for the random numbers of new keys: the present time and the
+// contents of the existing Secrets are inputs. What is still good is returned
+// byte for byte, so that nothing restarts without need.
+package pki
+
+import (
+	"time"
+)
+
+// Names of the Secrets, without the tenant's name and a dash in front.
+const (
+	// CA signs every certificate of the tenant but those of front proxies.
+	// Keys: ca.crt, ca.key, and the same as tls.crt, tls.key.
+	CA = "ca"
+	// FrontProxyCA signs clients that may name other users in request headers.
+	// Keys: front-proxy-ca.crt, front-proxy-ca.key.
+	FrontProxyCA = "front-proxy-ca-certificate"
+	// ServiceAccount signs the tokens of ServiceAccounts. Keys: sa.pub, sa.key.
+	ServiceAccount = "sa-certificate"
+	// APIServer is the serving certificate. Keys: apiserver.crt, apiserver.key.
+	APIServer = "api-server-certificate"
+	// APIServerKubeletClient authenticates the API server to kubelets.
+	// Keys: apiserver-kubelet-client.crt, apiserver-kubelet-client.key.
+	APIServerKubeletClient = "api-server-kubelet-client-certificate"
+	// FrontProxyClient authenticates the API server to extension API servers.
+	// Keys: front-proxy-client.crt, front-proxy-client.key.
+	FrontProxyClient = "front-proxy-client-certificate"
+	// Konnectivity authenticates the konnectivity server to the tenant's API
+	// server. Keys: tls.crt, tls.key (type kubernetes.io/tls).
+	Konnectivity = "konnectivity-certificate"
+	// DataStore authenticates the API server to the datastore. It is issued by the
+	// storage driver. Keys: ca.crt, server.crt, server.key.
+	DataStore = "datastore-certificate"
+)
+
+// Validity and renewal.
+const (
+	// LeafValidity is how long certificates are valid, as with kubeadm.
+	LeafValidity = 365 * 24 * time.Hour
+	// CAValidity is how long authorities are valid, as with kubeadm.
+	CAValidity = 10 * 365 * 24 * time.Hour
+	// LeafRenewBefore is the rest of validity at which a certificate is replaced: a
+	// quarter, which leaves three months to notice and repair a broken renewal.
+	LeafRenewBefore = LeafValidity / 4
+	// CARenewBefore is the rest of validity at which an authority gets a new
+	// certificate for the same key. It exceeds LeafValidity, so that no
+	// certificate outlives its authority.
+	CARenewBefore = LeafValidity + 30*24*time.Hour
+	// backdate is how far in the past certificates begin, for clocks that are behind.
+	backdate = 5 * time.Minute
+)
+
+// SANs are the names and addresses that the serving certificate must carry, neither sorted nor unique.
+type SANs struct {
+	// DNSNames are host names.
+	DNSNames []string
+	// IPs are addresses in text form. Invalid ones are an error of Issue.
+	IPs []string
+}
+
+// Input is what the decision needs.
+type Input struct {
+	// Existing is the data of the Secrets that exist, by the names of this package.
+	Existing map[string]map[string][]byte
+	// Rotate holds the names of Secrets whose contents shall be replaced even if
+	// they are good. Rotating an authority replaces all that it signed.
+	Rotate map[string]bool
+	// SANs of the serving certificate.
+	SANs SANs
+	// Konnectivity tells whether the tenant has a konnectivity server.
+	Konnectivity bool
+	// Now is the present time.
+	Now time.Time
+}
+
+// Result is the complete set of Secrets.
+type Result struct {
+	// Data of each Secret, by the names of this package.
+	Data map[string]map[string][]byte
+	// Changed are the names of Secrets whose data differs from the input, sorted.
+	Changed []string
+	// NextRenewal is when Issue has something to do again, if nothing else changes.
+	NextRenewal time.Time
+}
+
+// Authority returns the certificate and key (PEM) that sign the tenant's certificates and kubeconfigs.
+func (r Result) Authority() (cert, key []byte) {
+	return r.Data[CA]["ca.crt"], r.Data[CA]["ca.key"]
+}
