@@ -26,8 +26,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 )
 
-// HashAnnotation holds the SHA-256 of the object as it was last applied, in hexadecimal, 32 digits.
-const HashAnnotation = "apply.kamaji.clastix.io/hash"
+// HashAnnotationPrefix begins the annotation that holds the SHA-256 of what one field manager last applied to the
+// object, in hexadecimal, 32 digits; the field manager's name follows, so that two can share an object.
+const HashAnnotationPrefix = "apply.kamaji.clastix.io/"
 
 // ForeignError says that an object with a name of ours exists and belongs to somebody else; it was not touched.
 type ForeignError struct {
@@ -46,7 +47,7 @@ type Writer struct {
 	// Live, when set, confirms on the API server that an object absent from the cache is absent.
 	// Needed where the cache is filtered and so cannot see foreign objects.
 	Live client.Reader
-	// Owner is the field manager.
+	// Owner is the field manager: a short lower-case name, at most 63 characters.
 	Owner string
 }
 
@@ -67,7 +68,7 @@ func (w *Writer) Apply(ctx context.Context, desired client.Object) (bool, error)
 	if err != nil {
 		return false, fmt.Errorf("encoding %s: %w", name, err)
 	}
-	if err := unstructured.SetNestedField(intent.Object, hash, "metadata", "annotations", HashAnnotation); err != nil {
+	if err := unstructured.SetNestedField(intent.Object, hash, "metadata", "annotations", HashAnnotationPrefix+w.Owner); err != nil {
 		return false, fmt.Errorf("encoding %s: %w", name, err)
 	}
 

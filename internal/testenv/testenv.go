@@ -5,8 +5,10 @@ package testenv
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	apimachineryruntime "k8s.io/apimachinery/pkg/runtime"
@@ -61,4 +63,16 @@ func Start(t testing.TB, scheme *apimachineryruntime.Scheme, crdPaths ...string)
 		t.Fatalf("making a client: %v", err)
 	}
 	return config, c
+}
+
+// ClusterAPICRDs is the folder with the CRDs of Cluster API's core, in the module that go.mod pins.
+func ClusterAPICRDs(t testing.TB) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/cluster-api")
+	command.Dir = Root()
+	out, err := command.Output()
+	if err != nil {
+		t.Fatalf("finding the cluster-api module: %v", err)
+	}
+	return filepath.Join(strings.TrimSpace(string(out)), "core", "config", "crd", "bases")
 }

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/ptr"
+	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
+	"sigs.k8s.io/cluster-api/util/secret"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// probeInterval is the pause between two attempts to reach a tenant that has not answered yet; nothing can wake us earlier.
+const probeInterval = 200 * time.Millisecond
+
+// scope is what one pass knows.
+type scope struct {
+	cluster *clusterv1.Cluster
+	kcp     *controlplanev1.KamajiControlPlane
+	// tenant is the live TenantControlPlane once the first step has applied it.
+	tenant *kamajiv1alpha1.TenantControlPlane
+	// kubeconfig is the content of <cluster>-kubeconfig once it is published.
+	kubeconfig []byte
+}
+
+func (r *Reconciler) steps() []phase.Step[*scope] {
+	return []phase.Step[*scope]{
+		{Condition: controlplanev1.TenantControlPlaneAppliedCondition, Run: r.tenant},
+		{Condition: controlplanev1.EndpointReadyCondition, Run: r.endpoint},
+		{Condition: controlplanev1.CertificatesAvailableCondition, Run: r.certificates},
+		{Condition: controlplanev1.InitializedCondition, Run: r.initialized},
+	}
+}
+
+// tenant applies the TenantControlPlane. A rejected one is the user's to mend; the reason is the server's own.
+func (r *Reconciler) tenant(ctx context.Context, s *scope) error {
+	tenant := tenantFor(s.cluster, s.kcp)
+	_, err := r.writer().Apply(ctx, tenant)
+	var foreign *apply.ForeignError
+	switch {
+	case errors.As(err, &foreign):
+		return phase.Fatal("ForeignObject", "%s", foreign.Error())
+	case apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err):
+		return phase.Fatal("TenantControlPlaneRejected", "%s", err.Error())
+	case err != nil:
+		return err
+	}
+	s.tenant = tenant
+	return nil
+}
+
+// endpoint publishes the address of the API server, once. A later change is reported and never written.
+func (r *Reconciler) endpoint(_ context.Context, s *scope) error {
+	address := s.tenant.Status.ControlPlaneEndpoint
+	if address == "" {
+		return phase.Wait("AddressPending", "TenantControlPlane %s has no address yet%s", s.tenant.Name, because(s.tenant, kamajiv1alpha1.AddressReadyCondition, kamajiv1alpha1.StorageReadyCondition))
+	}
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("reading the endpoint %q of TenantControlPlane %s: %w", address, s.tenant.Name, err)
+	}
+	port, err := strconv.ParseInt(portText, 10, 32)
+	if err != nil {
+		return fmt.Errorf("reading the port of endpoint %q of TenantControlPlane %s: %w", address, s.tenant.Name, err)
+	}
+	found := clusterv1.APIEndpoint{Host: host, Port: int32(port)}
+	switch published := s.kcp.Spec.ControlPlaneEndpoint; {
+	case !published.IsValid():
+		s.kcp.Spec.ControlPlaneEndpoint = found
+	case published != found:
+		return phase.Fatal("EndpointChanged", "the API server moved from %s to %s, but workers and kubeconfigs carry the former for life: restore it (host name, gateway or Service address) or replace the Cluster", published.String(), found.String())
+	}
+	return nil
+}
+
+// certificates publishes <cluster>-ca and <cluster>-kubeconfig. The engine renews both; this step follows.
+func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
+	ca, err := r.tenantSecret(ctx, s, caSuffix)
+	if err != nil {
+		return err
+	}
+	admin, err := r.tenantSecret(ctx, s, adminKubeconfigSuffix)
+	if err != nil {
+		return err
+	}
+	key := defaultKubeconfigKey
+	if named := s.kcp.Annotations[kamajiv1alpha1.KubeconfigSecretKeyAnnotation]; named != "" {
+		key = named
+	}
+	kubeconfig := admin.Data[key]
+	if len(kubeconfig) == 0 {
+		return phase.Fatal("KubeconfigKeyMissing", "Secret %s has no key %q: correct the annotation %s", admin.Name, key, kamajiv1alpha1.KubeconfigSecretKeyAnnotation)
+	}
+	authority := caSecret(s.cluster, s.kcp, ca.Data[corev1.TLSCertKey], ca.Data[corev1.TLSPrivateKeyKey])
+	if ca.Name == secret.Name(s.cluster.Name, secret.ClusterCA) {
+		authority = sharedCASecret(s.cluster, s.kcp.Namespace)
+	}
+	_, err = r.writer().All(ctx, []client.Object{authority, kubeconfigSecret(s.cluster, s.kcp, kubeconfig)})
+	var foreign *apply.ForeignError
+	if errors.As(err, &foreign) {
+		return phase.Fatal("ForeignObject", "%s", foreign.Error())
+	}
+	if err != nil {
+		return err
+	}
+	s.kubeconfig = kubeconfig
+	return nil
+}
+
+// initialized is true from the first answer to the published kubeconfig, and never goes back: workers have joined by then.
+func (r *Reconciler) initialized(ctx context.Context, s *scope) error {
+	if ptr.Deref(s.kcp.Status.Initialization.ControlPlaneInitialized, false) {
+		return nil
+	}
+	if ptr.Deref(s.kcp.Spec.Replicas, kamajiv1alpha1.DefaultReplicas) == 0 {
+		return phase.Wait("Sleeping", "spec.replicas is 0: raise it to start the control plane")
+	}
+	if err := r.Probe(ctx, s.kubeconfig); err != nil {
+		return phase.WaitFor(probeInterval, "NotAnswering", "waiting for the API server at %s: %v%s",
+			s.kcp.Spec.ControlPlaneEndpoint.String(), err, because(s.tenant, kamajiv1alpha1.WorkloadReadyCondition, kamajiv1alpha1.RoutedCondition))
+	}
+	s.kcp.Status.Initialization.ControlPlaneInitialized = ptr.To(true)
+	r.Recorder.Eventf(s.kcp, s.tenant, corev1.EventTypeNormal, "Initialized", "Initialize", "the API server answers at %s", s.kcp.Spec.ControlPlaneEndpoint.String())
+	return nil
+}
+
+func (r *Reconciler) tenantSecret(ctx context.Context, s *scope, suffix string) (*corev1.Secret, error) {
+	found := &corev1.Secret{}
+	key := client.ObjectKey{Namespace: s.tenant.Namespace, Name: s.tenant.Name + suffix}
+	err := r.Client.Get(ctx, key, found)
+	if apierrors.IsNotFound(err) {
+		return nil, phase.Wait("SecretPending", "TenantControlPlane %s has not made Secret %s yet%s", s.tenant.Name, key.Name, because(s.tenant, kamajiv1alpha1.CertificatesReadyCondition, kamajiv1alpha1.KubeconfigsReadyCondition))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading Secret %s: %w", key, err)
+	}
+	return found, nil
+}
+
+// because adds the first unmet condition of the tenant among kinds, so that a user need not look there.
+func because(tenant *kamajiv1alpha1.TenantControlPlane, kinds ...string) string {
+	for _, kind := range kinds {
+		for _, c := range tenant.Status.Conditions {
+			if c.Type == kind && c.Status == "False" {
+				return fmt.Sprintf(" (%s: %s: %s)", kind, c.Reason, c.Message)
+			}
+		}
+	}
+	return ""
+}
