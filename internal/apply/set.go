@@ -34,26 +34,41 @@ type Set struct {
 // Sync applies desired, concurrently, as the whole content of set, then deletes members that desired lacks.
 // Nothing is deleted unless all of desired was applied. It reports whether anything was written.
 func (w *Writer) Sync(ctx context.Context, set Set, desired []client.Object) (bool, error) {
-	keep := make(map[string]bool, len(desired))
-	for _, obj := range desired {
-		labels := obj.GetLabels()
-		if labels == nil {
-			labels = map[string]string{}
-		}
-		labels[SetLabel] = set.Name
-		obj.SetLabels(labels)
-		gvk, err := apiutil.GVKForObject(obj, w.Client.Scheme())
-		if err != nil {
-			return false, fmt.Errorf("finding the kind of %T: %w", obj, err)
-		}
-		keep[memberKey(gvk, obj.GetNamespace(), obj.GetName())] = true
-	}
+	set.Label(desired)
 	changed, err := w.All(ctx, desired)
 	if err != nil {
 		return changed, err
 	}
+	removed, err := w.Prune(ctx, set, desired)
+	return changed || removed, err
+}
+
+// Label marks objects as members of the set. It is needed only by callers that apply members in an order of their
+// own and then Prune; Sync does it itself.
+func (s Set) Label(objects []client.Object) {
+	for _, obj := range objects {
+		labels := obj.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[SetLabel] = s.Name
+		obj.SetLabels(labels)
+	}
+}
+
+// Prune deletes the members of set that are not in keep. It reports whether anything was deleted.
+func (w *Writer) Prune(ctx context.Context, set Set, keep []client.Object) (bool, error) {
+	keys := make(map[string]bool, len(keep))
+	for _, obj := range keep {
+		gvk, err := apiutil.GVKForObject(obj, w.Client.Scheme())
+		if err != nil {
+			return false, fmt.Errorf("finding the kind of %T: %w", obj, err)
+		}
+		keys[memberKey(gvk, obj.GetNamespace(), obj.GetName())] = true
+	}
+	changed := false
 	for _, list := range set.Lists {
-		removed, err := w.pruneKind(ctx, set, list, keep)
+		removed, err := w.pruneKind(ctx, set, list, keys)
 		changed = changed || removed
 		if err != nil {
 			return changed, err
