@@ -62,7 +62,7 @@ type GatewayPortLeaseStatus struct {
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,shortName=kgpl
-// +kubebuilder:validation:XValidation:rule="self.metadata.name == self.spec.gateway + '-' + string(self.spec.port)",message="name must be <gateway>-<port>: the name is the claim"
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.startsWith(self.spec.gateway + '-') && int(self.metadata.name.substring(size(self.spec.gateway) + 1)) == self.spec.port",message="name must be <gateway>-<port>: the name is the claim"
 // +kubebuilder:printcolumn:name="Gateway",type=string,JSONPath=`.spec.gateway`
 // +kubebuilder:printcolumn:name="Port",type=integer,JSONPath=`.spec.port`
 // +kubebuilder:printcolumn:name="Namespace",type=string,JSONPath=`.spec.tenant.namespace`
