@@ -61,6 +61,12 @@ test: ## Run every test that needs no cluster.
 build: ## Build the three binaries into bin/.
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(BINARIES))
 
+.PHONY: images
+images: build ## Build container images of the three binaries with docker.
+	for program in $(BINARIES); do \
+		docker build --quiet -f hack/Dockerfile --build-arg PROGRAM=$$program -t $(REGISTRY)/$$program:$(VERSION) bin; \
+	done
+
 .PHONY: release
 release: ## Write the release artefacts for clusterctl to dist/.
 	VERSION=$(VERSION) REGISTRY=$(REGISTRY) KUSTOMIZE='$(KUSTOMIZE)' hack/release.sh

@@ -20,6 +20,12 @@ go tool -modfile=hack/tools/go.mod controller-gen \
 mkdir -p "$out/crd/bases"
 rm -f "$out"/crd/bases/*.yaml
 cp "$tmp"/crd/*.yaml "$out/crd/bases/"
+{
+  cat hack/boilerplate.yaml.txt
+  echo "resources:"
+  (cd "$out/crd/bases" && ls -- *.yaml) | sed 's/^/- /'
+} >"$tmp/kustomization.yaml"
+mv "$tmp/kustomization.yaml" "$out/crd/bases/"
 cp "$tmp/rbac/role.yaml" "$out/rbac/"
 if [[ -f $tmp/webhook/manifests.yaml ]]; then
   cp "$tmp/webhook/manifests.yaml" "$out/webhook/"
