@@ -2,8 +2,144 @@
 
 package kubeconfig
 
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+)
+
+// AdminGroup is the group of the admin kubeconfig. A ClusterRoleBinding of the same
+// name in the tenant gives it its rights.
+const AdminGroup = "kubeadm:cluster-admins"
+
+var (
+	admin             = pki.Leaf{CommonName: "kubernetes-admin", Organization: []string{AdminGroup}, Usage: x509.ExtKeyUsageClientAuth}
+	superAdmin        = pki.Leaf{CommonName: "kubernetes-super-admin", Organization: []string{"system:masters"}, Usage: x509.ExtKeyUsageClientAuth}
+	controllerManager = pki.Leaf{CommonName: "system:kube-controller-manager", Usage: x509.ExtKeyUsageClientAuth}
+	scheduler         = pki.Leaf{CommonName: "system:kube-scheduler", Usage: x509.ExtKeyUsageClientAuth}
+)
+
 // Issue returns the complete set of kubeconfig Secrets. Konnectivity is part of it
 // when the input has a certificate for it.
 func Issue(in Input) (Result, error) {
-	return Result{}, nil
+	ca, err := pki.ParseAuthority(in.CACert, in.CAKey)
+	if err != nil {
+		return Result{}, fmt.Errorf("authority for kubeconfigs: %w", err)
+	}
+	// The components are in the same pod as the API server that they use.
+	local := endpoint.Server{Host: "127.0.0.1", Port: in.LocalPort}
+	files := []struct {
+		secret, key string
+		server      endpoint.Server
+		leaf        pki.Leaf
+	}{
+		{Admin, AdminConf, in.Endpoint.Client, admin},
+		{Admin, AdminService, in.Endpoint.Service, admin},
+		{Admin, SuperAdminConf, in.Endpoint.Client, superAdmin},
+		{Admin, SuperAdminService, in.Endpoint.Service, superAdmin},
+		{ControllerManager, "controller-manager.conf", local, controllerManager},
+		{Scheduler, "scheduler.conf", local, scheduler},
+	}
+	out := Result{Data: map[string]map[string][]byte{}}
+	for _, f := range files {
+		data, due, err := file{in.Cluster, f.server, in.CACert, f.leaf}.renew(ca, in.Existing[f.secret][f.key], in.Rotate[f.secret], in.Now)
+		if err != nil {
+			return Result{}, fmt.Errorf("%s in Secret %s: %w", f.key, f.secret, err)
+		}
+		if out.Data[f.secret] == nil {
+			out.Data[f.secret] = map[string][]byte{}
+		}
+		out.Data[f.secret][f.key] = data
+		if out.NextRenewal.IsZero() || due.Before(out.NextRenewal) {
+			out.NextRenewal = due
+		}
+	}
+	if len(in.KonnectivityCert) > 0 {
+		data, err := render(in.Cluster, local, in.CACert, pki.KonnectivityUser, in.KonnectivityCert, in.KonnectivityKey)
+		if err != nil {
+			return Result{}, fmt.Errorf("kubeconfig in Secret %s: %w", Konnectivity, err)
+		}
+		out.Data[Konnectivity] = map[string][]byte{"konnectivity-server.conf": data}
+	}
+	out.Changed = changed(out.Data, in.Existing)
+	return out, nil
+}
+
+// file is one kubeconfig as it should be.
+type file struct {
+	cluster string
+	server  endpoint.Server
+	caCert  []byte
+	leaf    pki.Leaf
+}
+
+// renew keeps the client certificate of an existing kubeconfig while it is good.
+// The rest is rendered anew, which gives the same bytes for the same contents.
+func (f file) renew(ca *pki.Authority, have []byte, rotate bool, now time.Time) ([]byte, time.Time, error) {
+	certPEM, keyPEM, _ := ClientCertificate(have)
+	due, good := ca.Good(f.leaf, certPEM, keyPEM, now)
+	if !good || rotate {
+		var err error
+		if certPEM, keyPEM, err = ca.Sign(f.leaf, now); err != nil {
+			return nil, time.Time{}, err
+		}
+		due = now.Add(pki.LeafValidity - pki.LeafRenewBefore)
+	}
+	data, err := render(f.cluster, f.server, f.caCert, f.leaf.CommonName, certPEM, keyPEM)
+	return data, due, err
+}
+
+// ClientCertificate returns the embedded certificate and key (PEM) of the current
+// context's user. The error says what is missing.
+func ClientCertificate(kubeconfig []byte) (certPEM, keyPEM []byte, err error) {
+	config, err := clientcmd.Load(kubeconfig)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	current, ok := config.Contexts[config.CurrentContext]
+	if !ok {
+		return nil, nil, errors.New("the kubeconfig has no current context")
+	}
+	user, ok := config.AuthInfos[current.AuthInfo]
+	if !ok {
+		return nil, nil, errors.New("the kubeconfig has no user")
+	}
+	return user.ClientCertificateData, user.ClientKeyData, nil
+}
+
+func render(cluster string, server endpoint.Server, caCert []byte, user string, certPEM, keyPEM []byte) ([]byte, error) {
+	current := user + "@" + cluster
+	return clientcmd.Write(clientcmdapi.Config{
+		Clusters: map[string]*clientcmdapi.Cluster{cluster: {
+			Server: server.URL(), TLSServerName: server.ServerName, CertificateAuthorityData: caCert,
+		}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{user: {ClientCertificateData: certPEM, ClientKeyData: keyPEM}},
+		Contexts:       map[string]*clientcmdapi.Context{current: {Cluster: cluster, AuthInfo: user}},
+		CurrentContext: current,
+	})
+}
+
+func changed(now, before map[string]map[string][]byte) []string {
+	var out []string
+	for secret, data := range now {
+		have := before[secret]
+		same := len(have) == len(data)
+		for key, value := range data {
+			same = same && bytes.Equal(have[key], value)
+		}
+		if !same {
+			out = append(out, secret)
+		}
+	}
+	slices.Sort(out)
+	return out
 }

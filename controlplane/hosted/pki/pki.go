@@ -55,14 +55,6 @@ const (
 	backdate = 5 * time.Minute
 )
 
-// SANs are the names and addresses that the serving certificate must carry, neither sorted nor unique.
-type SANs struct {
-	// DNSNames are host names.
-	DNSNames []string
-	// IPs are addresses in text form. Invalid ones are an error of Issue.
-	IPs []string
-}
-
 // Input is what the decision needs.
 type Input struct {
 	// Existing is the data of the Secrets that exist, by the names of this package.
@@ -70,7 +62,7 @@ type Input struct {
 	// Rotate holds the names of Secrets whose contents shall be replaced even if
 	// they are good. Rotating an authority replaces all that it signed.
 	Rotate map[string]bool
-	// SANs of the serving certificate.
+	// SANs of the serving certificate; see ServingSANs.
 	SANs SANs
 	// Konnectivity tells whether the tenant has a konnectivity server.
 	Konnectivity bool
