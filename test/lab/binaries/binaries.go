@@ -16,6 +16,7 @@ import (
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/debian"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/progress"
 )
 
@@ -99,13 +100,20 @@ func build(ctx context.Context, log *progress.Log, m module, source, bin, versio
 	if cache.Has(target) {
 		return target, nil
 	}
+	cgo := "CGO_ENABLED=0"
+	if m.cgo {
+		cgo = "CGO_ENABLED=1"
+		if err := debian.Need(ctx, log, map[string]string{"gcc": "gcc libc6-dev"}); err != nil {
+			return "", err
+		}
+	}
 	return target, log.Step("building "+m.name, func() error {
 		return cache.Make(target, func(temporary string) error {
 			for program, pkg := range m.programs {
 				_, err := command.Command{
 					Args: []string{"go", "build", "-trimpath", "-ldflags", linker + m.flags, "-o", filepath.Join(temporary, program), pkg},
 					Dir:  source,
-					Env:  []string{"CGO_ENABLED=0", "GOFLAGS=-mod=readonly -buildvcs=false", "GOWORK=off"},
+					Env:  []string{cgo, "GOFLAGS=-mod=readonly -buildvcs=false", "GOWORK=off"},
 				}.Output(ctx)
 				if err != nil {
 					return err

@@ -16,6 +16,7 @@ type module struct {
 	name     string
 	programs map[string]string // file name → package
 	flags    string            // appended to -ldflags
+	cgo      bool              // needs a C compiler; linked statically all the same
 }
 
 // modules is everything the lab builds, longest first so that two parallel
@@ -34,7 +35,8 @@ var modules = []module{
 		"cert-manager-cainjector": "github.com/cert-manager/cert-manager/cmd/cainjector",
 	}},
 	{name: "coredns", programs: map[string]string{"coredns": "github.com/coredns/coredns"}},
-	{name: "flannel", programs: map[string]string{"flanneld": "github.com/flannel-io/flannel"}},
+	// Its UDP backend is C code, and always part of it.
+	{name: "flannel", programs: map[string]string{"flanneld": "github.com/flannel-io/flannel"}, flags: ` -extldflags "-static"`, cgo: true},
 	{name: "konnectivity", programs: map[string]string{
 		"proxy-server": "sigs.k8s.io/apiserver-network-proxy/cmd/server",
 		"proxy-agent":  "sigs.k8s.io/apiserver-network-proxy/cmd/agent",

@@ -19,6 +19,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/debian"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/progress"
 )
 
@@ -40,7 +41,7 @@ func Ensure(ctx context.Context, log *progress.Log) error {
 	if os.Getuid() != 0 {
 		return errors.New("no container engine answers to `docker version`, and starting one needs root")
 	}
-	if err := Need(ctx, log, map[string]string{"dockerd": "docker.io", "docker": "docker.io", "iptables": "iptables"}); err != nil {
+	if err := debian.Need(ctx, log, map[string]string{"dockerd": "docker.io", "docker": "docker.io", "iptables": "iptables"}); err != nil {
 		return err
 	}
 	var arguments []string
@@ -57,29 +58,6 @@ func Ensure(ctx context.Context, log *progress.Log) error {
 // Running tells whether an engine answers.
 func Running(ctx context.Context) bool {
 	return command.Run(ctx, "docker", "version", "--format", "{{.Server.Version}}") == nil
-}
-
-// Need installs the Debian packages of the programs that are not in PATH.
-func Need(ctx context.Context, log *progress.Log, packages map[string]string) error {
-	var missing []string
-	for program, pkg := range packages {
-		if _, err := exec.LookPath(program); err != nil {
-			missing = append(missing, pkg)
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	return log.Step("installing "+strings.Join(missing, " "), func() error {
-		if err := command.Run(ctx, "apt-get", "update", "-qq"); err != nil {
-			return err
-		}
-		_, err := command.Command{
-			Args: append([]string{"apt-get", "install", "-y", "-qq", "--no-install-recommends"}, missing...),
-			Env:  []string{"DEBIAN_FRONTEND=noninteractive"},
-		}.Output(ctx)
-		return err
-	})
 }
 
 // CgroupV1 tells whether the engine puts containers into version 1 control groups.

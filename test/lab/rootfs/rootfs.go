@@ -14,7 +14,7 @@ import (
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/engine"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/debian"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/progress"
 )
 
@@ -68,7 +68,7 @@ func Build(ctx context.Context, log *progress.Log) (Archives, error) {
 	if cache.Has(dir) {
 		return archives, nil
 	}
-	if err := engine.Need(ctx, log, map[string]string{"debootstrap": "debootstrap"}); err != nil {
+	if err := debian.Need(ctx, log, map[string]string{"debootstrap": "debootstrap"}); err != nil {
 		return archives, err
 	}
 	return archives, log.Step("bootstrapping Debian "+suite, func() error {
