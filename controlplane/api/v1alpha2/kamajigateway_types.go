@@ -17,14 +17,26 @@ const (
 	GatewayDataPlaneReadyCondition = "DataPlaneReady"
 )
 
+// GatewayAddressReadyCondition is the condition that the gateway sets on a TenantControlPlane which names a KamajiGateway:
+// host name and port are allocated, and status.kamajiGateway says where the tenant is reached.
+const GatewayAddressReadyCondition = "GatewayAddressReady"
+
+// Reasons of GatewayAddressReadyCondition.
+const (
+	// GatewayNotFoundReason: no KamajiGateway has the name that the tenant asks for.
+	GatewayNotFoundReason = "GatewayNotFound"
+	// HostnameInvalidReason: a host name of the tenant can't be a TLS server name.
+	HostnameInvalidReason = "HostnameInvalid"
+	// HostnameConflictReason: another tenant of the gateway already has one of the host names.
+	HostnameConflictReason = "HostnameConflict"
+	// PortsExhaustedReason: every port of the gateway's range is taken, or was released less than 24 hours ago.
+	PortsExhaustedReason = "PortsExhausted"
+)
+
 // Reasons of the conditions of a KamajiGateway.
 const (
-	// GatewayReadyReason: the condition is true.
-	GatewayReadyReason = "Ready"
 	// GatewayAddressConflictReason: another, older gateway already has one of the addresses.
 	GatewayAddressConflictReason = "AddressConflict"
-	// GatewayAddressesInvalidReason: an address or port of the spec can't be used.
-	GatewayAddressesInvalidReason = "AddressesInvalid"
 	// GatewayDataPlaneNotReadyReason: no instance of the data plane is ready yet.
 	GatewayDataPlaneNotReadyReason = "NoInstanceReady"
 	// GatewayNoNodeReason: no node matches the data plane's node selector and tolerations.
@@ -33,8 +45,6 @@ const (
 	GatewayEnvoyNotDeployedReason = "EnvoyNotDeployed"
 	// GatewayExternalReason: the data plane runs outside the management cluster and connects by itself.
 	GatewayExternalReason = "External"
-	// GatewayApplyFailedReason: the data plane's objects could not be written.
-	GatewayApplyFailedReason = "ApplyFailed"
 )
 
 // DataPlaneType names the program that forwards connections.
@@ -120,6 +130,7 @@ type GatewayDataPlane struct {
 
 // KamajiGatewaySpec describes one gateway: two addresses that all its tenants share.
 //
+// +kubebuilder:validation:XValidation:rule="self.port >= 1024 || self.dataPlane.placement == 'External'",message="a port below 1024 needs dataPlane.placement External: in the cluster the data plane runs without privileges"
 // +kubebuilder:validation:XValidation:rule="self.publicAddress != self.privateAddress",message="publicAddress and privateAddress must differ: each has its own listener on the same port"
 // +kubebuilder:validation:XValidation:rule="!has(self.tenantPorts) || self.port < self.tenantPorts.first || self.port > self.tenantPorts.last",message="port must lie outside tenantPorts: it is shared by all tenants"
 type KamajiGatewaySpec struct {

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"context"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// fieldOwner is the field manager of everything that this package writes.
+const fieldOwner = "kamaji-gateway"
+
+// Reconciler checks the addresses of a KamajiGateway and runs its data plane.
+type Reconciler struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// Writer applies the data plane's objects.
+	Writer *apply.Writer
+
+	placement placement
+	tally     *tally
+}
+
+// scope is one pass over one gateway.
+type scope struct {
+	gateway *v1alpha2.KamajiGateway
+}
+
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways,verbs=get;list;watch
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways/status,verbs=get;patch
+// +kubebuilder:rbac:groups=apps,namespace=kamaji-system,resources=daemonsets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",namespace=kamaji-system,resources=configmaps,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,namespace=kamaji-system,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=cert-manager.io,namespace=kamaji-system,resources=certificates,verbs=get;list;watch;create;patch;delete
+// Owner references with blockOwnerDeletion need this where OwnerReferencesPermissionEnforcement is on.
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways/finalizers,verbs=update
+
+// Reconcile brings the gateway's data plane and status up to date.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	gateway := &v1alpha2.KamajiGateway{}
+	if err := r.Client.Get(ctx, req.NamespacedName, gateway); err != nil {
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !gateway.DeletionTimestamp.IsZero() {
+		// Owner references take the data plane down.
+		return ctrl.Result{}, nil
+	}
+	before := gateway.DeepCopy()
+	err := phase.Run(ctx, &gateway.Status.Conditions, gateway.Generation, []phase.Step[*scope]{
+		{Condition: v1alpha2.GatewayAddressesValidCondition, Run: r.addresses},
+		{Condition: v1alpha2.GatewayDataPlaneReadyCondition, Run: r.dataPlane},
+	}, &scope{gateway})
+	if err == nil && gateway.Spec.DataPlane.Placement == v1alpha2.PlacementExternal {
+		meta.SetStatusCondition(&gateway.Status.Conditions, external(gateway, r.placement.namespace))
+	}
+	gateway.Status.ObservedGeneration = gateway.Generation
+	gateway.Status.Tenants = ptr.To(r.tally.count(gateway.Name))
+	if err := phase.PatchStatus(ctx, r.Client, before, gateway); err != nil {
+		return ctrl.Result{}, err
+	}
+	return phase.Result(err)
+}
+
+func (r *Reconciler) addresses(ctx context.Context, s *scope) error {
+	all := &v1alpha2.KamajiGatewayList{}
+	if err := r.Client.List(ctx, all); err != nil {
+		return fmt.Errorf("listing KamajiGateways: %w", err)
+	}
+	return addressesValid(s.gateway, all.Items)
+}
+
+// addressesValid returns a Wait error when an older one of all gateways has an address of g: two data planes can't listen on it.
+func addressesValid(g *v1alpha2.KamajiGateway, all []v1alpha2.KamajiGateway) error {
+	for i := range all {
+		other := &all[i]
+		older := other.CreationTimestamp.Before(&g.CreationTimestamp) || (other.CreationTimestamp.Equal(&g.CreationTimestamp) && other.Name < g.Name)
+		if other.Name == g.Name || !older {
+			continue
+		}
+		for _, address := range []string{g.Spec.PublicAddress, g.Spec.PrivateAddress} {
+			if address == other.Spec.PublicAddress || address == other.Spec.PrivateAddress {
+				return phase.Wait(v1alpha2.GatewayAddressConflictReason, "address %s belongs to KamajiGateway %s; use other addresses or remove that gateway", address, other.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// dataPlane applies what the data plane needs and looks at how it runs.
+func (r *Reconciler) dataPlane(ctx context.Context, s *scope) error {
+	g := s.gateway
+	objects, err := dataPlane(g, r.placement)
+	if err != nil {
+		return err
+	}
+	certificates := &unstructured.UnstructuredList{}
+	certificates.SetGroupVersionKind(certificateKind.GroupVersion().WithKind(certificateKind.Kind + "List"))
+	set := apply.Set{
+		Name: dataPlaneName(g.Name), Namespace: r.placement.namespace,
+		Lists: []client.ObjectList{&appsv1.DaemonSetList{}, &corev1.ConfigMapList{}, &policyv1.PodDisruptionBudgetList{}, certificates},
+	}
+	if _, err := r.Writer.Sync(ctx, set, objects); err != nil {
+		return fmt.Errorf("running the data plane: %w", err)
+	}
+	for _, object := range objects {
+		if ds, ok := object.(*appsv1.DaemonSet); ok {
+			g.Status.DataPlane = &v1alpha2.GatewayDataPlaneStatus{
+				Desired: ds.Status.DesiredNumberScheduled, Ready: ds.Status.NumberReady, Updated: ds.Status.UpdatedNumberScheduled,
+			}
+			return running(ds)
+		}
+	}
+	g.Status.DataPlane = nil
+	if g.Spec.DataPlane.Placement == v1alpha2.PlacementExternal {
+		return nil
+	}
+	return phase.Fatal(v1alpha2.GatewayEnvoyNotDeployedReason,
+		"this release serves routes to Envoy but doesn't deploy it: run Envoy 1.34 or newer yourself with the certificate in Secret %s/%s and set dataPlane.placement to External, or set dataPlane.type to Embedded",
+		r.placement.namespace, xdsSecretName(g.Name))
+}
+
+// running tells from its DaemonSet whether a data plane takes connections.
+func running(ds *appsv1.DaemonSet) error {
+	switch {
+	case ds.Status.ObservedGeneration < ds.Generation:
+		return phase.Wait(v1alpha2.GatewayDataPlaneNotReadyReason, "DaemonSet %s has not been looked at yet", ds.Name)
+	case ds.Status.DesiredNumberScheduled == 0:
+		return phase.Wait(v1alpha2.GatewayNoNodeReason, "no node matches spec.dataPlane.nodeSelector and tolerations; label the nodes that carry the addresses")
+	case ds.Status.NumberReady == 0:
+		return phase.Wait(v1alpha2.GatewayDataPlaneNotReadyReason, "no pod of DaemonSet %s/%s is ready", ds.Namespace, ds.Name)
+	}
+	return nil
+}
+
+// external says that a data plane outside is nobody's business here.
+func external(g *v1alpha2.KamajiGateway, namespace string) metav1.Condition {
+	return metav1.Condition{
+		Type: v1alpha2.GatewayDataPlaneReadyCondition, Status: metav1.ConditionUnknown, Reason: v1alpha2.GatewayExternalReason,
+		Message:            fmt.Sprintf("the data plane runs outside and is not observed; its client certificate is in Secret %s/%s", namespace, xdsSecretName(g.Name)),
+		ObservedGeneration: g.Generation,
+	}
+}
