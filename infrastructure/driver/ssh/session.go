@@ -41,6 +41,9 @@ func (h *host) call(ctx context.Context, script string, files archive) (string, 
 	if err != nil {
 		return "", fmt.Errorf("packing %s for host %s: %w", script, h.target.Address, err)
 	}
+	if ctx.Err() != nil {
+		return "", unreachable(ctx, h.target, ctx.Err())
+	}
 	session, err := h.client.NewSession()
 	if err != nil {
 		return "", unreachable(ctx, h.target, err)
