@@ -26,7 +26,7 @@ func (b *Buffer) walk() (bool, error) {
 		}
 		length := int(rest[3])<<8 | int(rest[4])
 		if b.records == 0 {
-			if err := checkMessage(rest[recordHeader:]); err != nil {
+			if err := checkMessage(rest[recordHeader:min(len(rest), recordHeader+length)]); err != nil {
 				return false, err
 			}
 		}

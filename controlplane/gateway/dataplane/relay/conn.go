@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package relay
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/hello"
+)
+
+// state is how far a connection got.
+type state uint8
+
+const (
+	greeting   state = iota // waits for the rest of the ClientHello
+	connecting              // waits for the upstream
+	relaying
+	lingering // refused; waits for the client to read why
+)
+
+// lingerTimeout is how long a refused client may take to read the answer.
+const lingerTimeout = 2 * time.Second
+
+// ErrConnectTimeout is what Flow.Next is told of an upstream that did not answer in time.
+var ErrConnectTimeout = errors.New("connecting: no answer in time")
+
+// conn is a client connection and its upstream. An idle one has no buffer, no pipe and no timer, and
+// there may be a million: mind the size.
+type conn struct {
+	id         int32 // index in loop.conns
+	generation int32 // unique for the id, for a long time
+	timer      int32 // index in loop.timers, -1 without
+	state      state
+	queued     bool // in loop.ready
+
+	client, upstream side
+
+	listener   *Listener
+	hello      *hello.Buffer // only while greeting and connecting
+	flow       Flow          // nil while greeting
+	group      *Group
+	next, prev *conn // in the group
+
+	remote   netip.AddrPort
+	local    netip.AddrPort
+	accepted time.Time
+	deadline time.Time
+}
+
+func (c *conn) incoming() Incoming {
+	return Incoming{Listener: c.listener, Client: c.remote, Hello: c.hello}
+}
+
+// open takes over an accepted socket.
+func (l *loop) open(n *Listener, fd int, client netip.AddrPort) {
+	c := &conn{timer: -1, listener: n, remote: client, accepted: l.now}
+	c.client.fd, c.upstream.fd = int32(fd), -1
+	if last := len(l.free) - 1; last >= 0 {
+		c.id, l.free = l.free[last], l.free[:last]
+	} else {
+		c.id = int32(len(l.conns))
+		l.conns = append(l.conns, nil)
+	}
+	l.generation++
+	c.generation = l.generation
+	l.conns[c.id] = c
+	if err := l.watch(c, c.client.fd, 0); err != nil {
+		l.end(c, Overload) // fs.epoll.max_user_watches, or memory
+		return
+	}
+	l.timers.set(c, l.now.Add(l.relay.options.HelloTimeout))
+}
+
+// event notes what epoll says about one of the sockets and goes on from there.
+func (l *loop) event(c *conn, upstream bool, mask uint32) {
+	s := &c.client
+	if upstream {
+		s = &c.upstream
+	}
+	const ending = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+	s.readable = s.readable || mask&(unix.EPOLLIN|ending) != 0
+	s.writable = s.writable || mask&(unix.EPOLLOUT|unix.EPOLLHUP|unix.EPOLLERR) != 0
+	s.ending = s.ending || mask&ending != 0
+	s.failed = s.failed || mask&unix.EPOLLERR != 0
+	switch c.state {
+	case greeting:
+		l.greet(c)
+	case connecting:
+		switch {
+		case upstream:
+			l.finishConnect(c)
+		case s.failed:
+			l.end(c, ClientReset)
+		}
+	case relaying:
+		l.pump(c)
+	case lingering:
+		l.linger(c)
+	}
+}
+
+// greet reads the ClientHello. The buffer is taken when the first bytes are there: a client that
+// connects and stays silent costs none.
+func (l *loop) greet(c *conn) {
+	for c.client.readable {
+		if c.hello == nil {
+			c.hello = hello.New()
+		}
+		n, err := unix.Read(int(c.client.fd), c.hello.Free())
+		switch {
+		case err == unix.EAGAIN:
+			c.client.readable = false
+			return
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			l.end(c, ClientReset)
+			return
+		case n == 0:
+			l.end(c, ClientGone)
+			return
+		}
+		complete, err := c.hello.Filled(n)
+		if err != nil {
+			l.refuse(c, refusalOf(err))
+			return
+		}
+		if complete {
+			l.route(c)
+			return
+		}
+	}
+}
+
+// refusalOf translates what is wrong with a ClientHello.
+func refusalOf(err error) *Refusal {
+	const decodeError = 50 // TLS alert
+	if errors.Is(err, hello.ErrNotTLS) || errors.Is(err, hello.ErrHTTP) {
+		return &Refusal{Reason: NotTLS}
+	}
+	return &Refusal{Reason: HelloMalformed, Alert: decodeError}
+}
+
+// route asks the policy and begins to connect.
+func (l *loop) route(c *conn) {
+	flow, refusal := l.relay.policy.Route(c.incoming())
+	if refusal != nil {
+		l.refuse(c, refusal)
+		return
+	}
+	c.flow, c.state = flow, connecting
+	if c.group = flow.Group(); c.group != nil {
+		list := c.group.list(len(l.relay.loops))
+		if c.next = list[l.index]; c.next != nil {
+			c.next.prev = c
+		}
+		list[l.index] = c
+	}
+	l.dial(c, nil)
+}
+
+// dial tries addresses until one connection is under way.
+func (l *loop) dial(c *conn, failed error) {
+	for {
+		addr, timeout, ok := c.flow.Next(failed)
+		if !ok {
+			l.end(c, ConnectFailed)
+			return
+		}
+		var fd int
+		if fd, failed = connect(addr); failed != nil {
+			continue
+		}
+		c.upstream = side{fd: int32(fd)}
+		if failed = l.watch(c, c.upstream.fd, 1); failed == nil {
+			l.timers.set(c, l.now.Add(timeout))
+			return
+		}
+		l.hangUp(c)
+	}
+}
+
+// hangUp gives an unused upstream socket back.
+func (l *loop) hangUp(c *conn) {
+	_ = unix.Close(int(c.upstream.fd))
+	c.upstream = side{fd: -1}
+}
+
+// finishConnect sends the ClientHello to a fresh upstream connection. Until that worked nothing is
+// lost, and another address can be tried.
+func (l *loop) finishConnect(c *conn) {
+	if !c.upstream.writable {
+		return
+	}
+	err := connected(int(c.upstream.fd))
+	var n int
+	if err == nil {
+		n, err = write(c.upstream.fd, c.hello.Bytes())
+	}
+	if err != nil {
+		l.hangUp(c)
+		l.dial(c, err)
+		return
+	}
+	if rest := c.hello.Bytes()[n:]; len(rest) > 0 {
+		c.client.keep(rest)
+		c.upstream.writable = false
+	}
+	c.client.moved += uint64(len(c.hello.Bytes()))
+	c.hello.Release()
+	c.hello = nil
+	c.local = localAddr(int(c.upstream.fd))
+	l.timers.clear(c)
+	c.state = relaying
+	l.pump(c)
+}
+
+// timeout is called when the deadline of c passed.
+func (l *loop) timeout(c *conn) {
+	switch c.state {
+	case greeting:
+		l.end(c, HelloTimeout)
+	case connecting:
+		l.hangUp(c)
+		l.dial(c, ErrConnectTimeout)
+	default:
+		l.end(c, Finished)
+	}
+}
+
+// refuse reports a connection that gets no flow, and tells the client why as far as it can understand.
+func (l *loop) refuse(c *conn, why *Refusal) {
+	l.relay.policy.Rejected(c.incoming(), why.Reason)
+	c.state = lingering
+	answer := []byte(nil)
+	switch _, err := c.hello.Filled(0); {
+	case why.Alert != 0:
+		answer = []byte{21, 3, 3, 0, 2, 2, why.Alert} // record type alert, TLS 1.2, 2 bytes: fatal, what
+	case errors.Is(err, hello.ErrHTTP):
+		answer = []byte("HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
+	}
+	c.hello.Release()
+	c.hello = nil
+	if answer != nil {
+		_, _ = write(c.client.fd, answer)
+	}
+	_ = unix.Shutdown(int(c.client.fd), unix.SHUT_WR)
+	l.timers.set(c, l.now.Add(lingerTimeout))
+	c.client.readable = true
+	l.linger(c)
+}
+
+// linger reads and forgets until the client closes: closing a socket with unread data resets the
+// connection, and the answer might never be read.
+func (l *loop) linger(c *conn) {
+	for c.client.readable {
+		n, err := unix.Read(int(c.client.fd), l.buffer)
+		switch {
+		case err == unix.EAGAIN:
+			c.client.readable = false
+		case err == unix.EINTR:
+		case err != nil, n == 0:
+			l.end(c, Finished)
+			return
+		}
+	}
+}
+
+// end closes both sockets, reports and forgets c.
+func (l *loop) end(c *conn, why Reason) {
+	switch {
+	case c.flow != nil:
+		c.flow.Done(Summary{
+			Reason: why, Local: c.local, Sent: c.client.moved, Received: c.upstream.moved, Duration: l.now.Sub(c.accepted),
+		})
+	case c.state == greeting:
+		l.relay.policy.Rejected(c.incoming(), why)
+	}
+	if c.hello != nil {
+		c.hello.Release()
+	}
+	if c.group != nil {
+		if c.prev != nil {
+			c.prev.next = c.next
+		} else {
+			c.group.list(len(l.relay.loops))[l.index] = c.next
+		}
+		if c.next != nil {
+			c.next.prev = c.prev
+		}
+	}
+	for _, s := range []*side{&c.client, &c.upstream} {
+		l.release(s)
+		if s.fd >= 0 {
+			_ = unix.Close(int(s.fd))
+		}
+	}
+	l.timers.clear(c)
+	c.state = lingering // no turn of the loop touches it again
+	l.conns[c.id] = nil
+	l.free = append(l.free, c.id)
+	l.load.Add(-1)
+	l.relay.active.Add(-1)
+	l.checkIdle()
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package relay
+
+import "golang.org/x/sys/unix"
+
+const (
+	// pipeSize is what is asked for; the kernel gives its default of 64 KiB when the user has too many.
+	pipeSize = 256 << 10
+	// maxPipes bounds the pipes of one loop, because a user without privileges has only 64 MiB in all
+	// pipes together (fs.pipe-user-pages-soft). Directions that get none are copied.
+	maxPipes = 32
+	// sparePipes are kept open when nobody streams.
+	sparePipes = 4
+)
+
+type pipe struct{ read, write int }
+
+// pipes lends pipes to streaming directions.
+type pipes struct {
+	spare []*pipe
+	lent  int
+}
+
+// get returns an empty pipe, or nil when there is none to be had.
+func (p *pipes) get() *pipe {
+	if p.lent == maxPipes {
+		return nil
+	}
+	if last := len(p.spare) - 1; last >= 0 {
+		got := p.spare[last]
+		p.spare = p.spare[:last]
+		p.lent++
+		return got
+	}
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_NONBLOCK|unix.O_CLOEXEC); err != nil {
+		return nil
+	}
+	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
+	p.lent++
+	return &pipe{read: fds[0], write: fds[1]}
+}
+
+// put takes back what get gave.
+func (p *pipes) put(back *pipe, empty bool) {
+	p.lent--
+	if empty && len(p.spare) < sparePipes {
+		p.spare = append(p.spare, back)
+		return
+	}
+	back.close()
+}
+
+func (p *pipes) close() {
+	for _, one := range p.spare {
+		one.close()
+	}
+	p.spare = nil
+}
+
+func (p *pipe) close() {
+	_ = unix.Close(p.read)
+	_ = unix.Close(p.write)
+}

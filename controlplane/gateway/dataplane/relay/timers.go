@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package relay
+
+import (
+	"container/heap"
+	"time"
+)
+
+// timers holds the deadlines of connections that are not relaying yet or no more; relaying ones have none.
+type timers []*conn
+
+// wait is the timeout for epoll_wait in milliseconds, -1 without a deadline.
+func (t timers) wait(now time.Time) int {
+	if len(t) == 0 {
+		return -1
+	}
+	// Rounded up, else the last millisecond before a deadline would be spent spinning.
+	return int(max(t[0].deadline.Sub(now)+time.Millisecond-1, 0) / time.Millisecond)
+}
+
+// set replaces the deadline of c.
+func (t *timers) set(c *conn, deadline time.Time) {
+	c.deadline = deadline
+	if c.timer < 0 {
+		heap.Push(t, c)
+	} else {
+		heap.Fix(t, int(c.timer))
+	}
+}
+
+// clear removes the deadline of c, if it has one.
+func (t *timers) clear(c *conn) {
+	if c.timer >= 0 {
+		heap.Remove(t, int(c.timer))
+	}
+}
+
+// expire calls f for every connection whose deadline is not after now, and removes the deadline.
+func (t *timers) expire(now time.Time, f func(*conn)) {
+	for len(*t) > 0 && !(*t)[0].deadline.After(now) {
+		c := (*t)[0]
+		heap.Pop(t)
+		f(c)
+	}
+}
+
+func (t timers) Len() int           { return len(t) }
+func (t timers) Less(i, j int) bool { return t[i].deadline.Before(t[j].deadline) }
+
+func (t timers) Swap(i, j int) {
+	t[i], t[j] = t[j], t[i]
+	t[i].timer, t[j].timer = int32(i), int32(j)
+}
+
+func (t *timers) Push(x any) {
+	c := x.(*conn)
+	c.timer = int32(len(*t))
+	*t = append(*t, c)
+}
+
+func (t *timers) Pop() any {
+	last := len(*t) - 1
+	c := (*t)[last]
+	(*t)[last] = nil
+	*t = (*t)[:last]
+	c.timer = -1
+	return c
+}
