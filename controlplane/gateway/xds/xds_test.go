@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package xds_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds"
+)
+
+var gateway = route.Gateway{
+	Name: "default", PublicAddress: netip.MustParseAddr("203.0.113.10"), PrivateAddress: netip.MustParseAddr("10.0.0.5"), Port: 6443,
+}
+
+var tenant = route.Tenant{
+	Namespace: "customers", Name: "c1", Gateway: "default", Hostname: "c1.k8s.example.com", Port: 21034, AdditionalHostnames: []string{"api.customer.example"},
+}
+
+// resource is any message with the generated validation that Envoy enforces.
+type resource interface {
+	proto.Message
+	ValidateAll() error
+}
+
+func resources(t *testing.T) []resource {
+	t.Helper()
+	listeners, err := xds.Listeners(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []resource
+	for _, l := range listeners {
+		out = append(out, l)
+	}
+	for _, r := range route.Routes(tenant) {
+		out = append(out, xds.Cluster(r))
+	}
+	return append(out,
+		xds.Assignment(route.BackendName("customers", "c1", route.PortAPIServer), []route.Endpoint{
+			{Address: netip.MustParseAddr("10.244.1.7"), Port: 6443},
+			{Address: netip.MustParseAddr("10.244.2.3"), Port: 6443, Draining: true},
+		}),
+		xds.Assignment(route.BackendName("customers", "c1", route.PortKonnectivity), nil),
+	)
+}
+
+func TestResourcesAreValid(t *testing.T) {
+	for _, r := range resources(t) {
+		if err := r.ValidateAll(); err != nil {
+			t.Errorf("%T: %v", r, err)
+		}
+	}
+	listeners, err := xds.Listeners(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range listeners {
+		for _, chain := range l.GetFilterChains() {
+			for _, filter := range chain.GetFilters() {
+				m, err := filter.GetTypedConfig().UnmarshalNew()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := m.(resource).ValidateAll(); err != nil {
+					t.Errorf("%s/%s/%s: %v", l.GetName(), chain.GetName(), filter.GetName(), err)
+				}
+			}
+		}
+	}
+}
+
+// A tenant must not change listeners, and a restarted manager must not either: connections would be drained.
+func TestListenersAreIdenticalBytes(t *testing.T) {
+	encode := func() (all []byte) {
+		listeners, err := xds.Listeners(gateway)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range listeners {
+			data, err := proto.MarshalOptions{Deterministic: true}.Marshal(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, data...)
+		}
+		return all
+	}
+	if a, b := encode(), encode(); !bytes.Equal(a, b) {
+		t.Error("listeners of one gateway differ between two builds")
+	}
+}
+
+func TestGolden(t *testing.T) {
+	var got bytes.Buffer
+	for _, r := range resources(t) {
+		data, err := protojson.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// protojson varies its white space on purpose.
+		if err := json.Indent(&got, data, "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		got.WriteString("\n")
+	}
+	path := filepath.Join("testdata", "resources.golden.json")
+	if os.Getenv("UPDATE") != "" {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got.String()); diff != "" {
+		t.Errorf("resources (-want +got), UPDATE=1 writes them anew:\n%s", diff)
+	}
+}
