@@ -85,13 +85,16 @@ quickstart: ## From a bare machine to a tenant cluster with a Ready worker; run 
 quickstart-down: ## Remove everything quickstart made, except its caches.
 	go run ./test/lab down
 
+# Specs share one cluster and build on each other; -v streams them.
+E2E := go test -tags=e2e -count=1 -timeout=80m -v ./test/e2e --ginkgo.v
+
 .PHONY: e2e
 e2e: ## Run the smoke set of the end-to-end tests on the quickstart's cluster.
-	go run ./test/lab e2e --label-filter=smoke
+	$(E2E) --ginkgo.label-filter=smoke
 
 .PHONY: e2e-full
 e2e-full: ## Run all end-to-end tests.
-	go run ./test/lab e2e
+	$(E2E)
 
 .PHONY: bench
 bench: ## Measure; one BENCH line per figure (see docs/benchmarks.md).

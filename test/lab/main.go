@@ -24,6 +24,7 @@ type verb struct {
 var verbs = []verb{
 	{"assets", "print the folder with kube-apiserver, etcd and kubectl for KUBEBUILDER_ASSETS, building them when missing", assets},
 	{"build", "build programs from Go modules into the cache; all, or the named modules", build},
+	{"quickstart", "the main job: from nothing to a tenant cluster with a Ready worker; run again to continue", mainJob},
 	{"up", "bring up engine, management cluster and two hosts; what runs already is kept", up},
 	{"load", "build the project's images, load them into the cluster and restart what runs them", load},
 	{"status", "print addresses, host keys and paths", status},
@@ -48,7 +49,7 @@ func main() {
 	}
 	fmt.Fprintln(os.Stderr, "Usage: go run ./test/lab VERB")
 	for _, verb := range verbs {
-		fmt.Fprintf(os.Stderr, "  %-8s %s\n", verb.name, verb.help)
+		fmt.Fprintf(os.Stderr, "  %-10s %s\n", verb.name, verb.help)
 	}
 	if len(os.Args) < 2 || os.Args[1] != "help" {
 		os.Exit(2)

@@ -77,7 +77,7 @@ func Run(ctx context.Context, log *progress.Log) error {
 	defer l.Close(context.WithoutCancel(ctx))
 	for _, step := range All() {
 		if err := log.Step(step.Name, func() error { return step.Run(ctx, l) }); err != nil {
-			l.explain(context.WithoutCancel(ctx))
+			l.Explain(context.WithoutCancel(ctx))
 			return fmt.Errorf("%s: %w", step.Name, err)
 		}
 	}
@@ -173,8 +173,8 @@ func (l *Lab) condition(ctx context.Context, namespace, kind, name, condition st
 	})
 }
 
-// explain prints what a person would look at first.
-func (l *Lab) explain(ctx context.Context) {
+// Explain prints what a person would look at first.
+func (l *Lab) Explain(ctx context.Context) {
 	if l.Kubeconfig == "" {
 		return
 	}

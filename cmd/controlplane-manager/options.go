@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"flag"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/klog/v2"
+	clusterflags "sigs.k8s.io/cluster-api/util/flags"
+)
+
+// options are the flags of the manager.
+type options struct {
+	manager clusterflags.ManagerOptions
+
+	namespace, watchFilter, healthAddress     string
+	leaderElect, webhooks, version            bool
+	webhookPort                               int
+	webhookCerts                              string
+	syncPeriod, leaseDuration                 time.Duration
+	qps                                       float32
+	burst, controlPlanes, tenants, dataStores int
+	defaultDataStore                          string
+	gatewayImage, xdsBind, xdsAddress, xdsDir string
+	podNamespace                              string
+}
+
+func parse() options {
+	o := options{podNamespace: os.Getenv("POD_NAMESPACE")}
+	fs := pflag.CommandLine
+	clusterflags.AddManagerOptions(fs, &o.manager)
+	fs.StringVar(&o.namespace, "namespace", "", "namespace whose objects are reconciled; empty means all")
+	fs.StringVar(&o.watchFilter, "watch-filter", "", "value of the label cluster.x-k8s.io/watch-filter that a KamajiControlPlane must have to be reconciled")
+	fs.StringVar(&o.healthAddress, "health-addr", ":9440", "address of /healthz and /readyz")
+	fs.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several replicas reconcile; all of them serve xDS and webhooks")
+	fs.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long other replicas wait for a silent leader")
+	fs.BoolVar(&o.webhooks, "webhooks", true, "serve the admission webhooks")
+	fs.IntVar(&o.webhookPort, "webhook-port", 9443, "port of the admission webhooks")
+	fs.StringVar(&o.webhookCerts, "webhook-cert-dir", "/tmp/k8s-webhook-server/serving-certs", "folder with tls.crt and tls.key of the webhooks")
+	fs.DurationVar(&o.syncPeriod, "sync-period", 10*time.Minute, "how often every object is looked at although nothing changed")
+	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests per second to the API server")
+	fs.IntVar(&o.burst, "kube-api-burst", 200, "requests to the API server above kube-api-qps for a moment")
+	fs.IntVar(&o.controlPlanes, "kamajicontrolplane-concurrency", 10, "KamajiControlPlanes reconciled at the same time")
+	fs.IntVar(&o.tenants, "tenantcontrolplane-concurrency", 10, "TenantControlPlanes reconciled at the same time")
+	fs.IntVar(&o.dataStores, "datastore-concurrency", 4, "DataStores checked at the same time")
+	fs.StringVar(&o.defaultDataStore, "datastore", "default", "DataStore of tenants that name none; empty lets them wait")
+	fs.StringVar(&o.gatewayImage, "gateway-image", "ghcr.io/cluster-api-provider-kamaji/kamaji-gateway:v0.1.0", "image of the gateway's data plane")
+	fs.StringVar(&o.xdsBind, "xds-bind-address", ":18000", "address at which routes are served to gateways; empty serves none")
+	fs.StringVar(&o.xdsAddress, "xds-address", "kamaji-xds.kamaji-system.svc:18000", "host:port at which gateways in the cluster find the routes")
+	fs.StringVar(&o.xdsDir, "xds-cert-dir", "/var/run/kamaji/xds", "folder with tls.crt, tls.key and ca.crt of the route server")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+	logging := flag.NewFlagSet("", flag.ExitOnError)
+	klog.InitFlags(logging)
+	fs.AddGoFlag(logging.Lookup("v"))
+	pflag.Parse()
+	if o.podNamespace == "" {
+		o.podNamespace = "kamaji-system"
+	}
+	return o
+}
