@@ -8,6 +8,9 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 )
 
+// ClusterFailureDomainsCondition of a RackCluster: the failure domains of the hosts are published.
+const ClusterFailureDomainsCondition = "FailureDomainsPublished"
+
 // RackClusterSpec is what a user asks of the infrastructure shared by a cluster's machines. Nothing is
 // needed: the hosted control plane brings its own endpoint.
 type RackClusterSpec struct {

@@ -9,8 +9,12 @@ import (
 )
 
 const (
-	// CleanAnnotation on a quarantined RackHost asks for a reset, whatever the host holds. Its value is free and
-	// names the request: change it to ask again. It is removed once the host is clean.
+	// HostFinalizer keeps a RackHost as long as a RackHostClaim holds it: without the host's address and key nobody
+	// could clean it.
+	HostFinalizer = "rackhost.infrastructure.cluster.x-k8s.io"
+
+	// CleanAnnotation on a quarantined RackHost asks for a reset, whatever the host holds. Its value is free. It is
+	// removed once the host is clean.
 	CleanAnnotation = "infrastructure.cluster.x-k8s.io/clean"
 
 	// ReleasedClaimAnnotation on a RackHost holds the ID of the last claim that was given up without proof that
@@ -86,6 +90,8 @@ const (
 	HostInvalidTargetReason = "InvalidTarget"
 	// HostProgramsMissingReason: the host lacks programs that joining a cluster needs.
 	HostProgramsMissingReason = "ProgramsMissing"
+	// HostClaimChangedReason: the claim was released while the host was being prepared for it.
+	HostClaimChangedReason = "ClaimChanged"
 	// HostInUseReason: the host belongs to the current claim.
 	HostInUseReason = "InUse"
 	// HostNotCleanReason: something of a former cluster is left.
@@ -157,13 +163,13 @@ type SSHAccess struct {
 	// +required
 	PrivateKeySecretRef SecretKeyReference `json:"privateKeySecretRef"`
 
-	// hostKeys are the only keys the host may present, each as in /etc/ssh/ssh_host_ed25519_key.pub
-	// ("ssh-ed25519 AAAA… comment") or as a fingerprint ("SHA256:…"). Without one no connection is made.
+	// hostKeys are the only keys the host may present, each as in the host's /etc/ssh/ssh_host_ed25519_key.pub:
+	// "ssh-ed25519 AAAA… comment". Without one no connection is made.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MaxItems=8
 	// +kubebuilder:validation:items:MaxLength=4096
-	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^SHA256:[A-Za-z0-9+/]{43}$') || k.matches('^(ssh|ecdsa|sk)-[-a-z0-9@.]+ [A-Za-z0-9+/]+={0,2}( [^\\\\n]*)?$'))",message="each host key must be a line of an ssh_host_*_key.pub file, or a fingerprint as ssh-keygen -lf prints it (SHA256:…)"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, k.matches('^(ssh|ecdsa|sk)-[-a-z0-9@.]+ [A-Za-z0-9+/]+={0,2}( .*)?$'))",message="each host key must be a line of the host's /etc/ssh/ssh_host_*_key.pub, such as 'ssh-ed25519 AAAA… comment'; fingerprints are not enough to choose the key type by"
 	HostKeys []string `json:"hostKeys,omitempty"`
 }
 

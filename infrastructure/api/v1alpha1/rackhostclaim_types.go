@@ -11,6 +11,9 @@ import (
 // put into quarantine.
 const ClaimFinalizer = "rackhostclaim.infrastructure.cluster.x-k8s.io"
 
+// ClaimMachineLabel on a RackHostClaim is the name of its RackMachine, shortened to a hash when it is too long for a label.
+const ClaimMachineLabel = "infrastructure.cluster.x-k8s.io/machine-name"
+
 // ProviderIDPrefix begins every providerID of this provider.
 const ProviderIDPrefix = "rack://"
 

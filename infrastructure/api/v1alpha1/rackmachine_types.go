@@ -29,6 +29,8 @@ const (
 	MachineHostClaimedCondition = "HostClaimed"
 	// MachineBootstrappedCondition: the host ran the bootstrap data to its end.
 	MachineBootstrappedCondition = "Bootstrapped"
+	// MachineHostReleasedCondition appears at deletion and is false until the host is clean or in quarantine.
+	MachineHostReleasedCondition = "HostReleased"
 )
 
 // Reasons of RackMachine conditions.
@@ -43,6 +45,8 @@ const (
 	WaitingForBootstrapDataReason = "WaitingForBootstrapData"
 	// NoHostAvailableReason: every host was turned down; the message counts the causes.
 	NoHostAvailableReason = "NoHostAvailable"
+	// WaitingForHostReason: the host controller has not come to this claim yet, or the host object is missing.
+	WaitingForHostReason = "WaitingForHost"
 	// InvalidSelectorReason: spec.hostSelector cannot be read.
 	InvalidSelectorReason = "InvalidSelector"
 	// HostClaimLostReason: the claim that belonged to this machine is gone.
