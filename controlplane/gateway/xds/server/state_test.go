@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"github.com/google/go-cmp/cmp"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+)
+
+func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+var testGateway = route.Gateway{Name: "default", PublicAddress: ip("203.0.113.10"), PrivateAddress: ip("10.0.0.5"), Port: 6443}
+
+func testTenant(namespace, name string, port uint16) route.Tenant {
+	return route.Tenant{Namespace: namespace, Name: name, Gateway: "default", Hostname: name + ".example.com", Port: port}
+}
+
+func apiserver(addresses ...string) route.Backends {
+	b := route.Backends{}
+	for _, a := range addresses {
+		b[route.PortAPIServer] = append(b[route.PortAPIServer], route.Endpoint{Address: ip(a), Port: 6443})
+	}
+	return b
+}
+
+// served is the service_name of each cluster of a gateway.
+func served(s *State, gateway string) map[string]string {
+	out := map[string]string{}
+	for name, r := range s.gateways[gateway].clusters.GetResources() {
+		out[name] = r.(*clusterv3.Cluster).GetEdsClusterConfig().GetServiceName()
+	}
+	return out
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func set(t *testing.T, s *State, tenant route.Tenant, b route.Backends) []string {
+	t.Helper()
+	refused, err := s.SetTenant(tenant, b)
+	must(t, err)
+	return refused
+}
+
+func TestTenantComesMovesAndGoes(t *testing.T) {
+	s := NewState()
+	must(t, s.SetGateway(testGateway))
+	c1 := testTenant("a", "c1", 20001)
+	set(t, s, c1, apiserver("10.244.0.1"))
+	if got := len(served(s, "default")); got != 6 {
+		t.Errorf("clusters of one tenant: got %d, want 6", got)
+	}
+	c1.Hostname = "new.example.com"
+	set(t, s, c1, apiserver("10.244.0.1"))
+	names := slices.Sorted(maps.Keys(served(s, "default")))
+	want := []string{
+		"private|port|20001", "private|port|20001|konnectivity", "private|sni|new.example.com", "private|sni|new.example.com|konnectivity",
+		"public|sni|new.example.com", "public|sni|new.example.com|konnectivity",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("after a change of host name (-want +got):\n%s", diff)
+	}
+	c1.Gateway = "other"
+	set(t, s, c1, apiserver("10.244.0.1"))
+	if got := served(s, "default"); len(got) != 0 {
+		t.Errorf("on the former gateway: got %v, want nothing", got)
+	}
+	if got := len(served(s, "other")); got != 6 {
+		t.Errorf("on the new gateway: got %d clusters, want 6", got)
+	}
+	must(t, s.RemoveTenant("a", "c1"))
+	must(t, s.RemoveTenant("a", "c1"))
+	if got := served(s, "other"); len(got) != 0 {
+		t.Errorf("after removal: got %v, want nothing", got)
+	}
+	if got := s.gateways["other"].endpoints.NumResources(); got != 0 {
+		t.Errorf("after removal: got %d endpoint assignments, want none", got)
+	}
+}
+
+func TestSecondTenantWaitsForName(t *testing.T) {
+	s := NewState()
+	a, b := testTenant("a", "c1", 20001), testTenant("b", "c1", 20002)
+	set(t, s, a, nil)
+	refused := set(t, s, b, nil)
+	want := []string{"private|sni|c1.example.com", "private|sni|c1.example.com|konnectivity", "public|sni|c1.example.com", "public|sni|c1.example.com|konnectivity"}
+	if diff := cmp.Diff(want, refused); diff != "" {
+		t.Errorf("refused (-want +got):\n%s", diff)
+	}
+	if got := served(s, "default")["public|sni|c1.example.com"]; got != "a/c1/kube-apiserver" {
+		t.Errorf("while both want it: the name leads to %q", got)
+	}
+	must(t, s.RemoveTenant("a", "c1"))
+	if got := served(s, "default")["public|sni|c1.example.com"]; got != "b/c1/kube-apiserver" {
+		t.Errorf("after the first is gone: the name leads to %q", got)
+	}
+	must(t, s.RemoveTenant("b", "c1"))
+	if r := s.gateways["default"]; r.clusters.NumResources() != 0 || len(r.claims) != 0 {
+		t.Errorf("after both are gone: %d clusters, claims %v", r.clusters.NumResources(), r.claims)
+	}
+}
+
+func TestBackends(t *testing.T) {
+	slice := discoveryv1.EndpointSlice{
+		Ports: []discoveryv1.EndpointPort{
+			{Name: ptr.To("kube-apiserver"), Port: ptr.To[int32](6443)}, {Name: ptr.To("metrics"), Port: ptr.To[int32](9090)},
+			{Name: ptr.To("konnectivity-server"), Port: ptr.To[int32](8132)}, {Name: ptr.To("kube-apiserver")},
+		},
+		Endpoints: []discoveryv1.Endpoint{
+			{Addresses: []string{"10.244.0.3"}},
+			{Addresses: []string{"10.244.0.2"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false), Serving: ptr.To(true), Terminating: ptr.To(true)}},
+			{Addresses: []string{"10.244.0.9"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false), Serving: ptr.To(false), Terminating: ptr.To(true)}},
+			{Addresses: []string{"10.244.0.8"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}},
+			{Addresses: []string{"pod.example"}},
+		},
+	}
+	got := Backends([]discoveryv1.EndpointSlice{slice, slice})
+	want := route.Backends{
+		"kube-apiserver":      {{Address: ip("10.244.0.2"), Port: 6443, Draining: true}, {Address: ip("10.244.0.3"), Port: 6443}},
+		"konnectivity-server": {{Address: ip("10.244.0.2"), Port: 8132, Draining: true}, {Address: ip("10.244.0.3"), Port: 8132}},
+	}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+		t.Errorf("backends (-want +got):\n%s", diff)
+	}
+}
+
+func TestEndpointsAreSharedByRoutes(t *testing.T) {
+	s := NewState()
+	set(t, s, testTenant("a", "c1", 20001), apiserver("10.244.0.1", "10.244.0.2"))
+	assignments := s.gateways["default"].endpoints.GetResources()
+	if len(assignments) != 2 {
+		t.Fatalf("got %d assignments, want one for each port of the Service", len(assignments))
+	}
+	api := assignments["a/c1/kube-apiserver"].(*endpointv3.ClusterLoadAssignment)
+	if got := len(api.GetEndpoints()[0].GetLbEndpoints()); got != 2 {
+		t.Errorf("apiserver: got %d endpoints, want 2", got)
+	}
+	if got := assignments["a/c1/konnectivity-server"].(*endpointv3.ClusterLoadAssignment).GetEndpoints(); len(got) != 0 {
+		t.Errorf("konnectivity-server: got %v, want none", got)
+	}
+}
