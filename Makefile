@@ -98,4 +98,4 @@ e2e-full: ## Run all end-to-end tests.
 
 .PHONY: bench
 bench: ## Measure; one BENCH line per figure (see docs/benchmarks.md).
-	go run ./test/lab bench
+	go run ./test/bench

@@ -91,7 +91,7 @@ func (l *Lab) dialEtcd(ctx context.Context) (*clientv3.Client, func(), error) {
 
 func (l *Lab) etcdTLS(ctx context.Context) (*tls.Config, error) {
 	read := func(secret, key string) []byte {
-		text, getErr := l.kubectl(ctx, "-n", "kamaji-system", "get", "secret", secret, "-o", "jsonpath={.data."+strings.ReplaceAll(key, ".", `\.`)+"}")
+		text, getErr := l.Kubectl(ctx, "-n", "kamaji-system", "get", "secret", secret, "-o", "jsonpath={.data."+strings.ReplaceAll(key, ".", `\.`)+"}")
 		data, decodeErr := base64.StdEncoding.DecodeString(text)
 		if errors.Join(getErr, decodeErr) != nil {
 			return nil

@@ -38,7 +38,7 @@ func up(ctx context.Context, l *Lab) error {
 	if err := lab.Up(ctx, l.log); err != nil {
 		return err
 	}
-	if err := l.open(ctx); err != nil {
+	if err := l.Open(ctx); err != nil {
 		return err
 	}
 	return l.tools()
@@ -51,7 +51,7 @@ func load(ctx context.Context, l *Lab) error {
 		return err
 	}
 	stamp := filepath.Join(l.folder, "loaded")
-	nodes, err := l.kubectl(ctx, "get", "nodes", "-o", "jsonpath={.items[*].metadata.uid}")
+	nodes, err := l.Kubectl(ctx, "get", "nodes", "-o", "jsonpath={.items[*].metadata.uid}")
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func initialize(ctx context.Context, l *Lab) error {
 		{"rack-system", "rack-controller-manager"},
 	}
 	last := providers[len(providers)-1]
-	if _, err := l.kubectl(ctx, "-n", last.namespace, "get", "deployment", last.deployment); err != nil {
+	if _, err := l.Kubectl(ctx, "-n", last.namespace, "get", "deployment", last.deployment); err != nil {
 		if _, err := l.clusterctl(ctx, nil, append([]string{"init"}, l.repository.InitArgs()...)...); err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func initialize(ctx context.Context, l *Lab) error {
 		return err
 	}
 	for _, p := range providers {
-		if _, err := l.kubectl(ctx, "-n", p.namespace, "rollout", "status", "deployment", p.deployment, "--timeout", patience.String()); err != nil {
+		if _, err := l.Kubectl(ctx, "-n", p.namespace, "rollout", "status", "deployment", p.deployment, "--timeout", patience.String()); err != nil {
 			return err
 		}
 	}
@@ -108,7 +108,7 @@ func (l *Lab) upgrade(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := l.apply(ctx, l.Kubeconfig, components); err != nil {
+		if err := l.Apply(ctx, l.Kubeconfig, components); err != nil {
 			return err
 		}
 	}
@@ -120,8 +120,8 @@ func datastore(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
-	err = until(ctx, "the webhooks to accept objects", func() error {
-		_, err := l.kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "datastore", "lab"))
+	err = Until(ctx, "the webhooks to accept objects", func() error {
+		_, err := l.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "datastore", "lab"))
 		return err
 	})
 	if err != nil {
@@ -144,7 +144,7 @@ spec:
     nodeSelector:
       kamaji.clastix.io/gateway: "true"
 `, Domain, l.Public, l.Private)
-	if err := l.apply(ctx, l.Kubeconfig, manifest); err != nil {
+	if err := l.Apply(ctx, l.Kubeconfig, manifest); err != nil {
 		return err
 	}
 	return l.condition(ctx, "", "kamajigateway", "default", "Ready")
@@ -199,7 +199,7 @@ spec:
     - %s
 `, name, Namespace, number, address, hostKey)
 	}
-	if err := l.apply(ctx, l.Kubeconfig, manifest.String()); err != nil {
+	if err := l.Apply(ctx, l.Kubeconfig, manifest.String()); err != nil {
 		return err
 	}
 	for number := range lab.Hosts {
@@ -215,7 +215,7 @@ func cni(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
-	return l.apply(ctx, l.Kubeconfig, manifest)
+	return l.Apply(ctx, l.Kubeconfig, manifest)
 }
 
 func indent(text, prefix string) string {

@@ -14,14 +14,7 @@ import (
 // nothing behind. They need a lab on which All has run.
 func Mistakes() []Step {
 	return []Step{
-		{"the lab runs", func(ctx context.Context, l *Lab) error {
-			for _, step := range management() {
-				if err := step.Run(ctx, l); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
+		{"the lab runs", func(ctx context.Context, l *Lab) error { return l.Prepare(ctx) }},
 		{"a DataStore that does not exist", func(ctx context.Context, l *Lab) error {
 			return l.mistake(ctx, "tenantcontrolplane", tenantControlPlane("wrong-datastore", "nowhere", Version), "nowhere")
 		}},
@@ -49,20 +42,20 @@ func Mistakes() []Step {
 func (l *Lab) mistake(ctx context.Context, kind, manifest, want string) error {
 	name := manifest[strings.Index(manifest, "name: ")+len("name: "):]
 	name = strings.Fields(name)[0]
-	if err := l.apply(ctx, l.Kubeconfig, manifest); err != nil {
+	if err := l.Apply(ctx, l.Kubeconfig, manifest); err != nil {
 		if strings.Contains(err.Error(), want) {
 			return nil
 		}
 		return fmt.Errorf("%s %s was refused without naming %q: %w", kind, name, want, err)
 	}
-	verdict := until(ctx, "a condition that names "+want, func() error {
+	verdict := Until(ctx, "a condition that names "+want, func() error {
 		said, err := l.jsonpath(ctx, kind, name, `{range .status.conditions[?(@.status=="False")]}{.type}: {.reason}: {.message}{"\n"}{end}`)
 		if err == nil && !strings.Contains(said, want) {
 			err = fmt.Errorf("conditions are:\n%s", said)
 		}
 		return err
 	})
-	if _, err := l.kubectl(ctx, "-n", Namespace, "delete", kind, name, "--timeout", patience.String()); err != nil {
+	if _, err := l.Kubectl(ctx, "-n", Namespace, "delete", kind, name, "--timeout", patience.String()); err != nil {
 		return err
 	}
 	return verdict

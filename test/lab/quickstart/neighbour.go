@@ -19,57 +19,57 @@ func neighbour() []Step {
 	return []Step{
 		{"one host is free for another Cluster", oneFree},
 		{"Cluster " + Beside + " beside it, with its own Ready Node", func(ctx context.Context, l *Lab) error {
-			if err := l.create(ctx, Beside); err != nil {
+			if err := l.Create(ctx, Beside, 1); err != nil {
 				return err
 			}
-			if err := l.customer(ctx, Beside); err != nil {
+			if err := l.Customer(ctx, Beside); err != nil {
 				return err
 			}
-			return l.nodesReady(ctx, Beside, 1)
+			return l.NodesReady(ctx, Beside, 1)
 		}},
 		{"credentials of one tenant get nowhere with the name of the other", apart},
 		{"kubectl delete cluster " + Beside, func(ctx context.Context, l *Lab) (err error) {
 			if left, err = l.traces(ctx, Beside); err != nil {
 				return err
 			}
-			_, err = l.kubectl(ctx, "-n", Namespace, "delete", "cluster", Beside, "--timeout", patience.String())
+			_, err = l.Kubectl(ctx, "-n", Namespace, "delete", "cluster", Beside, "--timeout", patience.String())
 			return err
 		}},
 		{"its pods, Secrets, etcd keys, user and role, route and port are gone", func(ctx context.Context, l *Lab) error {
 			return l.gone(ctx, Beside, left)
 		}},
 		{"its host is clean and becomes a second worker of " + Demo, func(ctx context.Context, l *Lab) error {
-			if err := l.free(ctx, 1); err != nil {
+			if err := l.Free(ctx, 1); err != nil {
 				return err
 			}
-			if err := l.scale(ctx, Demo, lab.Hosts); err != nil {
+			if err := l.Scale(ctx, Demo, lab.Hosts); err != nil {
 				return err
 			}
-			return l.nodesReady(ctx, Demo, lab.Hosts)
+			return l.NodesReady(ctx, Demo, lab.Hosts)
 		}},
 	}
 }
 
 // oneFree scales the first Cluster down to one worker, which an earlier run may have left with more.
 func oneFree(ctx context.Context, l *Lab) error {
-	if err := l.scale(ctx, Demo, 1); err != nil {
+	if err := l.Scale(ctx, Demo, 1); err != nil {
 		return err
 	}
-	if err := l.nodesReady(ctx, Demo, 1); err != nil {
+	if err := l.NodesReady(ctx, Demo, 1); err != nil {
 		return err
 	}
-	return l.free(ctx, 1)
+	return l.Free(ctx, 1)
 }
 
-func (l *Lab) scale(ctx context.Context, name string, workers int) error {
-	_, err := l.kubectl(ctx, "-n", Namespace, "scale", "machinedeployment", name+"-md-0", "--replicas", strconv.Itoa(workers))
+func (l *Lab) Scale(ctx context.Context, name string, workers int) error {
+	_, err := l.Kubectl(ctx, "-n", Namespace, "scale", "machinedeployment", name+"-md-0", "--replicas", strconv.Itoa(workers))
 	return err
 }
 
-// free waits until at least count hosts are verified clean and can be claimed.
-func (l *Lab) free(ctx context.Context, count int) error {
-	return until(ctx, "a clean host", func() error {
-		phases, err := l.kubectl(ctx, "-n", Namespace, "get", "rackhosts", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.phase} {end}`)
+// Free waits until at least count hosts are verified clean and can be claimed.
+func (l *Lab) Free(ctx context.Context, count int) error {
+	return Until(ctx, "a clean host", func() error {
+		phases, err := l.Kubectl(ctx, "-n", Namespace, "get", "rackhosts", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.phase} {end}`)
 		if err != nil {
 			return err
 		}
@@ -84,11 +84,11 @@ func (l *Lab) free(ctx context.Context, count int) error {
 func apart(ctx context.Context, l *Lab) error {
 	for _, pair := range [][2]string{{Demo, Beside}, {Beside, Demo}} {
 		mine, other := pair[0], pair[1]
-		_, err := l.inTenant(ctx, mine, "get", "nodes", "--request-timeout", "5s", "--tls-server-name", other+"."+Domain)
+		_, err := l.InTenant(ctx, mine, "get", "nodes", "--request-timeout", "5s", "--tls-server-name", other+"."+Domain)
 		if err == nil || !strings.Contains(err.Error(), "x509") {
 			return fmt.Errorf("the kubeconfig of %s with the name of %s got %v, want an x509 error", mine, other, err)
 		}
-		_, err = l.inTenant(ctx, mine, "get", "nodes", "--request-timeout", "5s", "--tls-server-name", other+"."+Domain, "--insecure-skip-tls-verify")
+		_, err = l.InTenant(ctx, mine, "get", "nodes", "--request-timeout", "5s", "--tls-server-name", other+"."+Domain, "--insecure-skip-tls-verify")
 		if err == nil {
 			return fmt.Errorf("the API server of %s let the credentials of %s in", other, mine)
 		}
@@ -129,8 +129,8 @@ func (l *Lab) traces(ctx context.Context, name string) (leftovers, error) {
 // gone looks everywhere a deleted tenant could have left something.
 func (l *Lab) gone(ctx context.Context, name string, left leftovers) error {
 	for _, kind := range []string{"pods", "secrets", "configmaps", "services", "deployments", "tenantcontrolplanes", "kamajicontrolplanes", "rackmachines", "rackhostclaims"} {
-		err := until(ctx, kind+" of "+name+" to be gone", func() error {
-			found, err := l.kubectl(ctx, "-n", Namespace, "get", kind, "-o", "name")
+		err := Until(ctx, kind+" of "+name+" to be gone", func() error {
+			found, err := l.Kubectl(ctx, "-n", Namespace, "get", kind, "-o", "name")
 			if err != nil {
 				return err
 			}
@@ -157,7 +157,7 @@ func (l *Lab) gone(ctx context.Context, name string, left leftovers) error {
 		"its name on the private address": {l.Private, 6443, name + "." + Domain},
 		"its port on the private address": {l.Private, left.tenantPort, ""},
 	} {
-		if err := until(ctx, what+" to be refused", func() error { return dial.expect(ctx, false) }); err != nil {
+		if err := Until(ctx, what+" to be refused", func() error { return dial.expect(ctx, false) }); err != nil {
 			return err
 		}
 	}

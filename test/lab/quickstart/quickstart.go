@@ -70,6 +70,16 @@ func All() []Step {
 	return append(append(management(), tenant()...), neighbour()...)
 }
 
+// Prepare does the steps up to the point where Clusters can be created.
+func (l *Lab) Prepare(ctx context.Context) error {
+	for _, step := range management() {
+		if err := l.log.Step(step.Name, func() error { return step.Run(ctx, l) }); err != nil {
+			return fmt.Errorf("%s: %w", step.Name, err)
+		}
+	}
+	return nil
+}
+
 // Run does all steps and says at the end what to do next. What exists already is kept, so that it can be run again.
 func Run(ctx context.Context, log *progress.Log) error {
 	start := time.Now()
@@ -95,8 +105,8 @@ func (l *Lab) Close(ctx context.Context) {
 	l.blocked = nil
 }
 
-// open finds the programs and files that every step needs.
-func (l *Lab) open(ctx context.Context) (err error) {
+// Open finds the programs and files that every step needs.
+func (l *Lab) Open(ctx context.Context) (err error) {
 	if l.programs, err = binaries.Build(ctx, l.log); err != nil {
 		return err
 	}
@@ -111,8 +121,8 @@ func (l *Lab) open(ctx context.Context) (err error) {
 	return err
 }
 
-// kubectl runs kubectl against the management cluster.
-func (l *Lab) kubectl(ctx context.Context, args ...string) (string, error) {
+// Kubectl runs kubectl against the management cluster.
+func (l *Lab) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return l.kubectlWith(ctx, l.Kubeconfig, args...)
 }
 
@@ -120,8 +130,8 @@ func (l *Lab) kubectlWith(ctx context.Context, kubeconfig string, args ...string
 	return command.Output(ctx, append([]string{l.programs.Path("kubectl"), "--kubeconfig", kubeconfig}, args...)...)
 }
 
-// apply applies YAML with a kubeconfig.
-func (l *Lab) apply(ctx context.Context, kubeconfig, manifest string) error {
+// Apply applies YAML with a kubeconfig.
+func (l *Lab) Apply(ctx context.Context, kubeconfig, manifest string) error {
 	_, err := command.Command{
 		Args:  []string{l.programs.Path("kubectl"), "--kubeconfig", kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-"},
 		Stdin: strings.NewReader(manifest),
@@ -138,11 +148,11 @@ func (l *Lab) clusterctl(ctx context.Context, environment []string, args ...stri
 
 // jsonpath reads one value of a management object, e.g. ("rackhost", "host-0", "{.status.phase}").
 func (l *Lab) jsonpath(ctx context.Context, kind, name, path string) (string, error) {
-	return l.kubectl(ctx, "-n", Namespace, "get", kind, name, "-o", "jsonpath="+path)
+	return l.Kubectl(ctx, "-n", Namespace, "get", kind, name, "-o", "jsonpath="+path)
 }
 
-// until repeats look until it returns nil; the error is its last one.
-func until(ctx context.Context, what string, look func() error) error {
+// Until repeats look until it returns nil; the error is its last one.
+func Until(ctx context.Context, what string, look func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
@@ -160,9 +170,9 @@ func until(ctx context.Context, what string, look func() error) error {
 
 // condition waits until an object's condition is True, and otherwise repeats what the condition says.
 func (l *Lab) condition(ctx context.Context, namespace, kind, name, condition string) error {
-	return until(ctx, fmt.Sprintf("%s of %s %s", condition, kind, name), func() error {
+	return Until(ctx, fmt.Sprintf("%s of %s %s", condition, kind, name), func() error {
 		path := fmt.Sprintf(`jsonpath={range .status.conditions[?(@.type==%q)]}{.status} {.reason}: {.message}{end}`, condition)
-		state, err := l.kubectl(ctx, "-n", namespace, "get", kind, name, "-o", path)
+		state, err := l.Kubectl(ctx, "-n", namespace, "get", kind, name, "-o", path)
 		if err != nil {
 			return err
 		}
@@ -183,7 +193,7 @@ func (l *Lab) Explain(ctx context.Context) {
 		{"get", "pods", "-A", "-o", "wide"},
 		{"get", "events", "-A", "--field-selector", "type=Warning", "--sort-by", ".lastTimestamp"},
 	} {
-		out, err := l.kubectl(ctx, args...)
+		out, err := l.Kubectl(ctx, args...)
 		l.log.Print("--- kubectl %s\n%s", strings.Join(args, " "), out)
 		if err != nil {
 			l.log.Print("%v", err)
@@ -200,11 +210,11 @@ func (l *Lab) next() string {
     --kubernetes-version %s --control-plane-machine-count 1 --worker-machine-count 0 | kubectl apply -f -
         (set KAMAJI_GATEWAY_DOMAIN=%s KAMAJI_GATEWAY_PRIVATE_ADDRESS=%s before; both hosts are %s's now)
   make quickstart-down                           # removes all of it`,
-		l.Kubeconfig, filepath.Join(l.folder, "bin"), l.tenantKubeconfig(Demo), Demo, l.repository.Config, Version, Domain, l.Private, Demo)
+		l.Kubeconfig, filepath.Join(l.folder, "bin"), l.TenantKubeconfig(Demo), Demo, l.repository.Config, Version, Domain, l.Private, Demo)
 }
 
-// tenantKubeconfig is where the customer's kubeconfig of a Cluster is written.
-func (l *Lab) tenantKubeconfig(name string) string {
+// TenantKubeconfig is where the customer's kubeconfig of a Cluster is written.
+func (l *Lab) TenantKubeconfig(name string) string {
 	return filepath.Join(l.folder, name+".kubeconfig")
 }
 

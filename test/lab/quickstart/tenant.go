@@ -20,9 +20,9 @@ import (
 // tenant creates the Cluster that stays, and proves what it promises.
 func tenant() []Step {
 	return []Step{
-		{"clusterctl generate cluster " + Demo + " | kubectl apply", func(ctx context.Context, l *Lab) error { return l.create(ctx, Demo) }},
-		{"the API server of " + Demo + " answers the customer at the public address", func(ctx context.Context, l *Lab) error { return l.customer(ctx, Demo) }},
-		{"the worker of " + Demo + " is a Ready Node", func(ctx context.Context, l *Lab) error { return l.nodesReady(ctx, Demo, 1) }},
+		{"clusterctl generate cluster " + Demo + " | kubectl apply", func(ctx context.Context, l *Lab) error { return l.Create(ctx, Demo, 1) }},
+		{"the API server of " + Demo + " answers the customer at the public address", func(ctx context.Context, l *Lab) error { return l.Customer(ctx, Demo) }},
+		{"the worker of " + Demo + " is a Ready Node", func(ctx context.Context, l *Lab) error { return l.NodesReady(ctx, Demo, 1) }},
 		{"kubelet and kube-proxy of the worker talk to the private address only", privateOnly},
 		{"with the public address blocked on the worker, its Node stays alive", blockPublic},
 		{"a pod reaches its own API server by kubernetes.default.svc and by address without SNI", inCluster},
@@ -31,14 +31,19 @@ func tenant() []Step {
 	}
 }
 
-// create applies the lab's cluster template.
-func (l *Lab) create(ctx context.Context, name string) error {
-	manifest, err := l.clusterctl(ctx, l.variables(), "generate", "cluster", name, "--flavor", "lab", "--infrastructure", l.repository.Infrastructure,
-		"--target-namespace", Namespace, "--kubernetes-version", Version, "--control-plane-machine-count", "1", "--worker-machine-count", "1")
+// Create applies the lab's cluster template, with one control plane pod and the given number of workers.
+func (l *Lab) Create(ctx context.Context, name string, workers int) error {
+	manifest, err := l.Manifest(ctx, name, workers)
 	if err != nil {
 		return err
 	}
-	return l.apply(ctx, l.Kubeconfig, manifest)
+	return l.Apply(ctx, l.Kubeconfig, manifest)
+}
+
+// Manifest is what clusterctl generates from the lab's cluster template.
+func (l *Lab) Manifest(ctx context.Context, name string, workers int) (string, error) {
+	return l.clusterctl(ctx, l.variables(), "generate", "cluster", name, "--flavor", "lab", "--infrastructure", l.repository.Infrastructure,
+		"--target-namespace", Namespace, "--kubernetes-version", Version, "--control-plane-machine-count", "1", "--worker-machine-count", strconv.Itoa(workers))
 }
 
 func (l *Lab) variables() []string {
@@ -47,9 +52,9 @@ func (l *Lab) variables() []string {
 	}
 }
 
-// customer fetches the published kubeconfig as a customer gets it, and uses it.
-func (l *Lab) customer(ctx context.Context, name string) error {
-	err := until(ctx, "the kubeconfig of "+name, func() error {
+// Customer fetches the published kubeconfig as a customer gets it, and uses it.
+func (l *Lab) Customer(ctx context.Context, name string) error {
+	err := Until(ctx, "the kubeconfig of "+name, func() error {
 		encoded, err := l.jsonpath(ctx, "secret", name+"-kubeconfig", "{.data.value}")
 		if err != nil {
 			return err
@@ -58,33 +63,33 @@ func (l *Lab) customer(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(l.tenantKubeconfig(name), kubeconfig, 0o600)
+		return os.WriteFile(l.TenantKubeconfig(name), kubeconfig, 0o600)
 	})
 	if err != nil {
 		return err
 	}
-	server, err := l.inTenant(ctx, name, "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
+	server, err := l.InTenant(ctx, name, "config", "view", "-o", "jsonpath={.clusters[0].cluster.server}")
 	if err != nil {
 		return err
 	}
 	if want := "https://" + net.JoinHostPort(l.Public.String(), "6443"); server != want {
 		return fmt.Errorf("the customer's kubeconfig points at %s, want %s", server, want)
 	}
-	return until(ctx, "an answer of the API server of "+name, func() error {
-		_, err := l.inTenant(ctx, name, "get", "nodes", "--request-timeout", "5s")
+	return Until(ctx, "an answer of the API server of "+name, func() error {
+		_, err := l.InTenant(ctx, name, "get", "nodes", "--request-timeout", "5s")
 		return err
 	})
 }
 
-// inTenant runs kubectl with the customer's kubeconfig.
-func (l *Lab) inTenant(ctx context.Context, name string, args ...string) (string, error) {
-	return l.kubectlWith(ctx, l.tenantKubeconfig(name), args...)
+// InTenant runs kubectl with the customer's kubeconfig.
+func (l *Lab) InTenant(ctx context.Context, name string, args ...string) (string, error) {
+	return l.kubectlWith(ctx, l.TenantKubeconfig(name), args...)
 }
 
-// nodesReady waits for a number of Ready Nodes that Cluster API has matched with Machines.
-func (l *Lab) nodesReady(ctx context.Context, name string, count int) error {
-	return until(ctx, fmt.Sprintf("%d Ready Nodes of %s", count, name), func() error {
-		states, err := l.inTenant(ctx, name, "get", "nodes", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}`)
+// NodesReady waits for a number of Ready Nodes that Cluster API has matched with Machines.
+func (l *Lab) NodesReady(ctx context.Context, name string, count int) error {
+	return Until(ctx, fmt.Sprintf("%d Ready Nodes of %s", count, name), func() error {
+		states, err := l.InTenant(ctx, name, "get", "nodes", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}`)
 		if err != nil {
 			return err
 		}
@@ -95,10 +100,10 @@ func (l *Lab) nodesReady(ctx context.Context, name string, count int) error {
 			}
 		}
 		if ready != count || len(strings.Fields(states)) != count {
-			machines, err := l.kubectl(ctx, "-n", Namespace, "get", "machines,rackmachines", "-l", "cluster.x-k8s.io/cluster-name="+name)
+			machines, err := l.Kubectl(ctx, "-n", Namespace, "get", "machines,rackmachines", "-l", "cluster.x-k8s.io/cluster-name="+name)
 			return errors.Join(fmt.Errorf("Nodes are %q\n%s", states, machines), err)
 		}
-		machines, err := l.kubectl(ctx, "-n", Namespace, "get", "machines", "-l", "cluster.x-k8s.io/cluster-name="+name, "-o", "jsonpath={.items[*].status.nodeRef.name}")
+		machines, err := l.Kubectl(ctx, "-n", Namespace, "get", "machines", "-l", "cluster.x-k8s.io/cluster-name="+name, "-o", "jsonpath={.items[*].status.nodeRef.name}")
 		if err != nil {
 			return err
 		}
@@ -111,7 +116,7 @@ func (l *Lab) nodesReady(ctx context.Context, name string, count int) error {
 
 // workerOf is the lab host of a Cluster's first Node.
 func (l *Lab) workerOf(ctx context.Context, name string) (string, error) {
-	return l.inTenant(ctx, name, "get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
+	return l.InTenant(ctx, name, "get", "nodes", "-o", "jsonpath={.items[0].metadata.name}")
 }
 
 // privateOnly looks at the connections of the worker's agents.
@@ -120,7 +125,7 @@ func privateOnly(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, "connections of kubelet and kube-proxy to "+l.Private.String(), func() error {
+	return Until(ctx, "connections of kubelet and kube-proxy to "+l.Private.String(), func() error {
 		sockets, err := hosts.Exec(ctx, worker, "ss", "-Htnp", "state", "established")
 		if err != nil {
 			return err
@@ -164,7 +169,7 @@ func blockPublic(ctx context.Context, l *Lab) error {
 		l.blocked = append(l.blocked, worker)
 	}
 	lease := func() (time.Time, error) {
-		text, err := l.inTenant(ctx, Demo, "-n", "kube-node-lease", "get", "lease", worker, "-o", "jsonpath={.spec.renewTime}")
+		text, err := l.InTenant(ctx, Demo, "-n", "kube-node-lease", "get", "lease", worker, "-o", "jsonpath={.spec.renewTime}")
 		if err != nil {
 			return time.Time{}, err
 		}
@@ -174,7 +179,7 @@ func blockPublic(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
-	return until(ctx, "a heartbeat of "+worker, func() error {
+	return Until(ctx, "a heartbeat of "+worker, func() error {
 		now, err := lease()
 		if err == nil && !now.After(before) {
 			err = fmt.Errorf("the last is of %s", before)
@@ -211,23 +216,23 @@ spec:
 
 // inCluster asks the API server from a pod and compares the identity of the cluster that answers.
 func inCluster(ctx context.Context, l *Lab) error {
-	if err := l.apply(ctx, l.tenantKubeconfig(Demo), probePod); err != nil {
+	if err := l.Apply(ctx, l.TenantKubeconfig(Demo), probePod); err != nil {
 		return err
 	}
-	if _, err := l.inTenant(ctx, Demo, "wait", "--for=condition=Ready", "pod/probe", "--timeout", patience.String()); err != nil {
+	if _, err := l.InTenant(ctx, Demo, "wait", "--for=condition=Ready", "pod/probe", "--timeout", patience.String()); err != nil {
 		return err
 	}
-	want, err := l.inTenant(ctx, Demo, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
+	want, err := l.InTenant(ctx, Demo, "get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}")
 	if err != nil {
 		return err
 	}
-	service, err := l.inTenant(ctx, Demo, "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
+	service, err := l.InTenant(ctx, Demo, "get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}")
 	if err != nil {
 		return err
 	}
 	for _, host := range []string{"kubernetes.default.svc", service} {
-		err := until(ctx, "an answer of https://"+host+" inside the tenant", func() error {
-			answer, err := l.inTenant(ctx, Demo, "exec", "probe", "--", "sh", "-c",
+		err := Until(ctx, "an answer of https://"+host+" inside the tenant", func() error {
+			answer, err := l.InTenant(ctx, Demo, "exec", "probe", "--", "sh", "-c",
 				`d=/var/run/secrets/kubernetes.io/serviceaccount; curl -sS --max-time 5 --cacert $d/ca.crt -H "Authorization: Bearer $(cat $d/token)" "https://$0/api/v1/namespaces/kube-system"`, host)
 			if err == nil && !strings.Contains(answer, want) {
 				err = fmt.Errorf("another API server answered, or not as expected: %s", answer)
@@ -242,11 +247,11 @@ func inCluster(ctx context.Context, l *Lab) error {
 }
 
 func logsAndExec(ctx context.Context, l *Lab) error {
-	logs, err := l.inTenant(ctx, Demo, "logs", "probe")
+	logs, err := l.InTenant(ctx, Demo, "logs", "probe")
 	if err != nil {
 		return err
 	}
-	said, err := l.inTenant(ctx, Demo, "exec", "probe", "--", "hostname")
+	said, err := l.InTenant(ctx, Demo, "exec", "probe", "--", "hostname")
 	if err != nil {
 		return err
 	}
