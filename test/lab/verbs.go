@@ -12,11 +12,11 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cluster"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/engine"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/hosts"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/images"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/lab"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/node"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/progress"
 )
 
@@ -112,8 +112,7 @@ func purge(ctx context.Context, log *progress.Log, _ []string) error {
 	return log.Step("deleting caches", func() error {
 		var problems []error
 		if engine.Running(ctx) {
-			problems = append(problems, command.Run(ctx, "sh", "-c",
-				"docker images -q --filter reference=kamaji-lab/node | sort -u | xargs -r docker rmi -f"))
+			problems = append(problems, node.Remove(ctx))
 		}
 		return errors.Join(append(problems, engine.Stop(), os.RemoveAll(dir))...)
 	})

@@ -15,12 +15,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
 )
 
 // module is the path in the go.mod that marks the repository's root.
 const module = "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji"
+
+// keep is how long an entry stays that nothing uses.
+const keep = 7 * 24 * time.Hour
 
 // Dir is the lab's cache folder, ~/.cache/cluster-api-provider-kamaji unless
 // XDG_CACHE_HOME says otherwise. It's made when missing.
@@ -57,8 +61,8 @@ func GoVersion(ctx context.Context) (string, error) {
 	return command.Output(ctx, "go", "env", "GOVERSION")
 }
 
-// Make returns the path of an entry of the cache. When it doesn't exist, build
-// fills a temporary folder or file name next to it, which is then renamed: an
+// Make makes an entry of the cache that doesn't exist yet: build fills a folder
+// or file of a temporary name next to it, which is then renamed, so that an
 // interrupted build leaves no entry.
 func Make(path string, build func(temporary string) error) error {
 	if Has(path) {
@@ -82,10 +86,32 @@ func Make(path string, build func(temporary string) error) error {
 	return nil
 }
 
-// Has tells whether an entry exists.
+// Has tells whether an entry exists, and notes that it's in use.
 func Has(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+	now := time.Now()
+	return os.Chtimes(path, now, now) == nil
+}
+
+// Sweep deletes entries that nobody asked for in a week, among them what
+// interrupted builds left. Folders named lab and engine hold state, not entries.
+func Sweep() error {
+	dir, err := Dir()
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, pattern := range []string{"bin/*", "images/*", "node/*", "rootfs-*", ".partial-*", "*/.partial-*"} {
+		entries, err := filepath.Glob(filepath.Join(dir, pattern))
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if info, err := os.Stat(entry); err == nil && time.Since(info.ModTime()) > keep {
+				problems = append(problems, os.RemoveAll(entry))
+			}
+		}
+	}
+	return errors.Join(problems...)
 }
 
 // Hash is the first 12 hexadecimal digits of the SHA-256 over all parts.
@@ -97,11 +123,11 @@ func Hash(parts ...string) string {
 	return hex.EncodeToString(sum.Sum(nil))[:12]
 }
 
-// HashFolder hashes names and contents of all files below a folder.
+// HashFolder hashes names and contents of all files below a folder but tests.
 func HashFolder(folder string) (string, error) {
 	var parts []string
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil || entry.IsDir() || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		content, err := os.ReadFile(path)

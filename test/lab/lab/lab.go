@@ -9,6 +9,7 @@ import (
 	"errors"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cluster"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/engine"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/hosts"
@@ -63,7 +64,11 @@ func Image(ctx context.Context, log *progress.Log) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return node.Ensure(ctx, log, set, roots, archive)
+	image, err := node.Ensure(ctx, log, set, roots, archive)
+	if err != nil {
+		return "", err
+	}
+	return image, cache.Sweep()
 }
 
 // Down removes hosts and cluster.

@@ -6,10 +6,13 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -24,6 +27,9 @@ import (
 
 // Repository is the image name in the container engine; the tag is a hash of what is inside.
 const Repository = "kamaji-lab/node"
+
+// basePrefix begins the tags of images that have no container images inside yet.
+const basePrefix = "base-"
 
 // entrypoint is what kind wants of a node image.
 const entrypoint = `ENTRYPOINT [ "/usr/local/bin/entrypoint", "/sbin/init" ]`
@@ -58,6 +64,9 @@ func Ensure(ctx context.Context, log *progress.Log, set binaries.Set, roots root
 			return command.Run(ctx, "docker", "load", "-q", "-i", saved)
 		})
 	}
+	if err := Remove(ctx); err != nil {
+		return "", err
+	}
 	err = log.Step("building the node image", func() error {
 		base, err := load(ctx, roots, top, hash)
 		if err != nil {
@@ -73,6 +82,24 @@ func Ensure(ctx context.Context, log *progress.Log, set binaries.Set, roots root
 			return command.Run(ctx, "docker", "save", "-o", temporary, image)
 		})
 	})
+}
+
+// Remove deletes the node images that no container runs from.
+func Remove(ctx context.Context) error {
+	output, err := command.Output(ctx, "docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", Repository)
+	if err != nil {
+		return err
+	}
+	names := strings.Fields(output)
+	// Images without container images are parents of others, and go last.
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Compare(strings.Index(a, basePrefix), strings.Index(b, basePrefix))
+	})
+	for _, name := range names {
+		// The engine refuses what is in use, which is why nothing is forced.
+		_ = command.Run(ctx, "docker", "image", "rm", name)
+	}
+	return nil
 }
 
 // load puts the image without container images into the engine.
@@ -95,7 +122,7 @@ func load(ctx context.Context, roots rootfs.Archives, top v1.Layer, hash string)
 	}
 	file.Close()
 	defer os.Remove(file.Name())
-	name := Repository + ":base-" + hash
+	name := Repository + ":" + basePrefix + hash
 	if err := images.Write(file.Name(), map[string]v1.Image{name: image}); err != nil {
 		return "", err
 	}
