@@ -59,7 +59,7 @@ lint() {
 check "generated files" generated
 check "formatting" formatting
 check "licence headers" headers
-check "vet" go vet ./...
+check "vet" go vet -tags=e2e ./...
 check "lint" lint
 
 ((${#failed[@]} == 0)) || { echo "verify: failed: ${failed[*]}"; exit 1; }
