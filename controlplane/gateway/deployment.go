@@ -82,12 +82,12 @@ func xdsSecretName(gateway string) string { return dataPlaneName(gateway) + "-xd
 
 func objectMeta(g *v1alpha2.KamajiGateway, p placement) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Name: dataPlaneName(g.Name), Namespace: p.namespace, Labels: labels(g),
+		Name: dataPlaneName(g.Name), Namespace: p.namespace, Labels: dataPlaneLabels(g),
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(g, v1alpha2.GroupVersion.WithKind("KamajiGateway"))},
 	}
 }
 
-func labels(g *v1alpha2.KamajiGateway) map[string]string {
+func dataPlaneLabels(g *v1alpha2.KamajiGateway) map[string]string {
 	return map[string]string{"app.kubernetes.io/name": container, GatewayLabel: g.Name}
 }
 
@@ -152,7 +152,7 @@ func daemonSet(g *v1alpha2.KamajiGateway, p placement, config *corev1.ConfigMap)
 	return &appsv1.DaemonSet{
 		ObjectMeta: objectMeta(g, p),
 		Spec: appsv1.DaemonSetSpec{
-			Selector:        &metav1.LabelSelector{MatchLabels: labels(g)},
+			Selector:        &metav1.LabelSelector{MatchLabels: dataPlaneLabels(g)},
 			MinReadySeconds: 1,
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{
 				Type:          appsv1.RollingUpdateDaemonSetStrategyType,
@@ -160,7 +160,7 @@ func daemonSet(g *v1alpha2.KamajiGateway, p placement, config *corev1.ConfigMap)
 			},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{
-					Labels:      labels(g),
+					Labels:      dataPlaneLabels(g),
 					Annotations: map[string]string{"controlplane.cluster.x-k8s.io/bootstrap-hash": hex.EncodeToString(sum[:16])},
 				},
 				Spec: podSpec(g, p),
@@ -243,7 +243,7 @@ func disruptionBudget(g *v1alpha2.KamajiGateway, p placement) *policyv1.PodDisru
 		ObjectMeta: objectMeta(g, p),
 		Spec: policyv1.PodDisruptionBudgetSpec{
 			MinAvailable: ptr.To(intstr.FromInt32(1)),
-			Selector:     &metav1.LabelSelector{MatchLabels: labels(g)},
+			Selector:     &metav1.LabelSelector{MatchLabels: dataPlaneLabels(g)},
 		},
 	}
 }

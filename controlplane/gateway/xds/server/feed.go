@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -197,7 +198,12 @@ func (f *feed) load(ctx context.Context) error {
 		return fmt.Errorf("listing KamajiGateways: %w", err)
 	}
 	for i := range gateways.Items {
-		if _, err := f.reconcileGateway(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&gateways.Items[i])}); err != nil {
+		_, err := f.reconcileGateway(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&gateways.Items[i])})
+		if errors.Is(err, reconcile.TerminalError(nil)) {
+			// One that can't be served must not keep the others from being served; its controller reports it.
+			continue
+		}
+		if err != nil {
 			return err
 		}
 	}

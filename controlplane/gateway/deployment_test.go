@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	"sigs.k8s.io/yaml"
+
+	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/bootstrap"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+)
+
+var here = placement{namespace: "kamaji-system", image: "example.com/kamaji-gateway:v1", xdsAddress: "kamaji-xds.kamaji-system.svc:18000", issuer: DefaultXDSIssuer}
+
+func testGateway() *v1alpha2.KamajiGateway {
+	return &v1alpha2.KamajiGateway{
+		ObjectMeta: metav1.ObjectMeta{Name: "default", UID: "2b1f6d52-0000-4000-8000-000000000001"},
+		Spec: v1alpha2.KamajiGatewaySpec{
+			Domain: "k8s.example.com", PublicAddress: "203.0.113.10", PrivateAddress: "10.0.0.5", Port: 6443,
+			DataPlane: v1alpha2.GatewayDataPlane{
+				Type: v1alpha2.DataPlaneEmbedded, Placement: v1alpha2.PlacementInCluster,
+				NodeSelector: map[string]string{"kamaji.clastix.io/gateway": "true"},
+				Tolerations:  []corev1.Toleration{{Key: "gateway", Operator: corev1.TolerationOpExists}},
+			},
+		},
+	}
+}
+
+func encode(t *testing.T, objects []client.Object) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	for _, o := range objects {
+		intent, err := apply.Intent(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		gvk, err := apiutil.GVKForObject(o, clientgoscheme.Scheme)
+		if err != nil {
+			t.Fatal(err)
+		}
+		intent.SetGroupVersionKind(gvk)
+		data, err := yaml.Marshal(intent.Object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.WriteString("---\n")
+		out.Write(data)
+	}
+	return out.Bytes()
+}
+
+func TestDataPlaneGolden(t *testing.T) {
+	for name, change := range map[string]func(*v1alpha2.KamajiGateway){
+		"embedded": func(*v1alpha2.KamajiGateway) {},
+		"external": func(g *v1alpha2.KamajiGateway) {
+			g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Type: v1alpha2.DataPlaneEmbedded, Placement: v1alpha2.PlacementExternal}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := testGateway()
+			change(g)
+			objects, err := dataPlane(g, here)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, filepath.Join("testdata", name+".golden.yaml"), encode(t, objects))
+		})
+	}
+}
+
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if os.Getenv("UPDATE") != "" {
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("(-want +got), UPDATE=1 writes it anew:\n%s", diff)
+	}
+}
+
+// The data plane reads the very file that it is given.
+func TestBootstrapLoads(t *testing.T) {
+	config, err := bootstrapConfig(testGateway(), here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := bootstrap.Parse([]byte(config.Data[configFile]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Node.Gateway != "default" || got.XDS.ServerName != "kamaji-xds.kamaji-system.svc" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestEnvoyIsNotDeployed(t *testing.T) {
+	g := testGateway()
+	g.Spec.DataPlane.Type = v1alpha2.DataPlaneEnvoy
+	objects, err := dataPlane(g, here)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []schema.GroupVersionKind
+	for _, o := range objects {
+		kinds = append(kinds, o.GetObjectKind().GroupVersionKind())
+	}
+	if diff := cmp.Diff([]schema.GroupVersionKind{certificateKind}, kinds); diff != "" {
+		t.Errorf("objects for Envoy (-want +got):\n%s", diff)
+	}
+}
