@@ -4,6 +4,7 @@ package manifests
 
 import (
 	"context"
+	"iter"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -98,45 +99,81 @@ func TestLabTemplateDiffersInContainerSettingsOnly(t *testing.T) {
 	}
 }
 
-// An API server with Cluster API's CRDs and ours accepts what the templates, the samples and the datastore
-// manifests say, unknown fields being errors.
-func TestServerAcceptsTemplatesAndSamples(t *testing.T) {
+// An API server with Cluster API's CRDs and ours accepts what components, templates, samples and datastore manifests
+// say, unknown fields being errors. Objects of cert-manager are left out: its CRDs are not in its Go module as such.
+func TestServerAcceptsEverything(t *testing.T) {
 	capi := module(t, "sigs.k8s.io/cluster-api")
 	_, c := testenv.Start(t, runtime.NewScheme(), "config/controlplane/crd/bases", "config/infrastructure/crd/bases",
 		filepath.Join(capi, "core/config/crd/bases"), filepath.Join(capi, "bootstrap/kubeadm/config/crd/bases"))
-	files := map[string][]*unstructured.Unstructured{}
-	for name, content := range templates(t) {
-		objects, err := expand(content, values)
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[name] = objects
-	}
-	samples, err := filepath.Glob(filepath.Join(testenv.Root(), "config/samples/*.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, sample := range append(samples, filepath.Join(testenv.Root(), "config/datastore/etcd/datastore.yaml")) {
-		name, err := filepath.Rel(testenv.Root(), sample)
-		if err != nil {
-			t.Fatal(err)
-		}
-		content, err := read(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if files[name], err = parse(content); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-	}
-	for file, objects := range files {
+	for file, objects := range everything(t) {
 		for _, object := range objects {
-			err := c.Create(context.Background(), object.DeepCopy(), client.DryRunAll, client.FieldValidation("Strict"))
-			if err != nil {
+			group := object.GroupVersionKind().Group
+			if group == "cert-manager.io" || object.GetKind() == "CustomResourceDefinition" {
+				continue
+			}
+			options := []client.CreateOption{client.FieldValidation("Strict")}
+			if object.GetKind() != "Namespace" {
+				options = append(options, client.DryRunAll)
+			}
+			if err := c.Create(context.Background(), object.DeepCopy(), options...); err != nil {
 				t.Errorf("%s: %s %s: %v", file, object.GetKind(), object.GetName(), err)
 			}
 		}
 	}
+}
+
+// everything returns all objects that users apply, by where they come from, those with Namespaces first.
+func everything(t *testing.T) iter.Seq2[string, []*unstructured.Unstructured] {
+	t.Helper()
+	return func(yield func(string, []*unstructured.Unstructured) bool) {
+		for _, p := range providers {
+			objects, err := p.components()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !yield(p.file, objects) {
+				return
+			}
+		}
+		for _, folder := range []string{"config/datastore/etcd", "config/datastore/etcd-3", "config/datastore/lab"} {
+			if !yield(folder, parsed(t, folder, func() ([]byte, error) { out, err := build(folder); return []byte(out), err })) {
+				return
+			}
+		}
+		for name, content := range templates(t) {
+			objects, err := expand(content, values)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if !yield(name, objects) {
+				return
+			}
+		}
+		samples, err := filepath.Glob(filepath.Join(testenv.Root(), "config/samples/*.yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, sample := range samples {
+			name := "config/samples/" + filepath.Base(sample)
+			if !yield(name, parsed(t, name, func() ([]byte, error) { return read(name) })) {
+				return
+			}
+		}
+	}
+}
+
+// parsed reads the objects that content returns.
+func parsed(t *testing.T, name string, content func() ([]byte, error)) []*unstructured.Unstructured {
+	t.Helper()
+	text, err := content()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := parse(text)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return objects
 }
 
 // module is the folder of a module that go.mod pins.
