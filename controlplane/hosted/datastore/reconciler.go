@@ -18,7 +18,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
 
-// +kubebuilder:rbac:groups=kamaji.clastix.io,resources=datastores,verbs=get;list;watch;update;patch
+// +kubebuilder:rbac:groups=kamaji.clastix.io,resources=datastores,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=kamaji.clastix.io,resources=datastores/status,verbs=get;patch
 // +kubebuilder:rbac:groups=kamaji.clastix.io,resources=datastores/finalizers,verbs=update
 // +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=get;list;watch
@@ -78,6 +78,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	summarise(store, users, outcome)
 	r.announce(before, store)
 	record(store)
+	// Finalizers were patched on their own; this patch is for the status alone.
+	before.ObjectMeta = store.ObjectMeta
 	if err := phase.PatchStatus(ctx, r.Client, patchBase(before, store), store); err != nil {
 		return ctrl.Result{}, err
 	}

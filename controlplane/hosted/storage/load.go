@@ -4,6 +4,7 @@ package storage
 
 import (
 	"context"
+	"net"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,11 +24,17 @@ func Load(ctx context.Context, secrets client.Reader, store *kamajiv1alpha1.Data
 		Endpoints:  store.Spec.Endpoints,
 		EnableAuth: store.Annotations[kamajiv1alpha1.EnableEtcdAuthAnnotation] == "true",
 	}
+	for i, endpoint := range store.Spec.Endpoints {
+		if host, port, err := net.SplitHostPort(endpoint); err != nil || host == "" || port == "" || strings.Contains(host, "/") {
+			return Config{}, Errorf(ReasonInvalid, "spec.endpoints[%d]: %q must be host:port, without a scheme", i, endpoint)
+		}
+	}
+	known := map[types.NamespacedName]*corev1.Secret{}
 	for _, f := range contents(store, &config) {
 		if f.ref == nil {
 			continue
 		}
-		value, err := read(ctx, secrets, f.path, f.ref)
+		value, err := read(ctx, secrets, known, f.path, f.ref)
 		if err != nil {
 			return Config{}, err
 		}
@@ -81,21 +88,26 @@ func contents(store *kamajiv1alpha1.DataStore, config *Config) []content {
 	return list
 }
 
-func read(ctx context.Context, secrets client.Reader, path string, ref *kamajiv1alpha1.ContentRef) ([]byte, error) {
+// read returns the value of ref. known keeps Secrets that several fields refer to.
+func read(ctx context.Context, secrets client.Reader, known map[types.NamespacedName]*corev1.Secret, path string, ref *kamajiv1alpha1.ContentRef) ([]byte, error) {
 	if len(ref.Content) > 0 {
 		return ref.Content, nil
 	}
 	if ref.SecretRef == nil {
 		return nil, Errorf(ReasonInvalid, "%s: set content or secretReference", path)
 	}
-	var secret corev1.Secret
 	key := types.NamespacedName{Namespace: ref.SecretRef.Namespace, Name: ref.SecretRef.Name}
-	err := secrets.Get(ctx, key, &secret)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil, Errorf(ReasonMissingSecret, "%s: Secret %s does not exist", path, key)
-	case err != nil:
-		return nil, &Error{Reason: ReasonInternal, Message: path + ": reading Secret " + key.String(), Err: err}
+	secret := known[key]
+	if secret == nil {
+		secret = &corev1.Secret{}
+		err := secrets.Get(ctx, key, secret)
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil, Errorf(ReasonMissingSecret, "%s: Secret %s does not exist", path, key)
+		case err != nil:
+			return nil, &Error{Reason: ReasonInternal, Message: path + ": reading Secret " + key.String(), Err: err}
+		}
+		known[key] = secret
 	}
 	value := secret.Data[ref.SecretRef.KeyPath]
 	if len(value) == 0 {

@@ -4,7 +4,13 @@ package storage
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"time"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
 
 // Opener makes a driver from a configuration without dialling.
@@ -21,6 +27,7 @@ type Pool struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry
+	loaded  map[string]loaded
 }
 
 type entry struct {
@@ -30,9 +37,42 @@ type entry struct {
 	stale  bool
 }
 
+// loadedFor is how long Open trusts what it has read. Secrets of DataStores are
+// not in the cache, and a busy store must not cost its tenants a request each.
+const loadedFor = time.Minute
+
+// loaded is a configuration with what it was made from.
+type loaded struct {
+	config Config
+	source string
+	at     time.Time
+}
+
+// Open is Load and Acquire in one, for tenants: it may reuse a configuration that
+// it has loaded within the last minute. Whoever checks the store itself, as the
+// DataStore reconciler does, uses Load and Acquire.
+func (p *Pool) Open(ctx context.Context, secrets client.Reader, store *kamajiv1alpha1.DataStore) (Config, Driver, func(), error) {
+	source := fmt.Sprint(store.UID, "/", store.Generation, "/", store.Annotations[kamajiv1alpha1.EnableEtcdAuthAnnotation])
+	p.mu.Lock()
+	have, ok := p.loaded[store.Name]
+	p.mu.Unlock()
+	if !ok || have.source != source || time.Since(have.at) > loadedFor {
+		config, err := Load(ctx, secrets, store)
+		if err != nil {
+			return Config{}, nil, nil, err
+		}
+		have = loaded{config: config, source: source, at: time.Now()}
+		p.mu.Lock()
+		p.loaded[store.Name] = have
+		p.mu.Unlock()
+	}
+	driver, release, err := p.Acquire(have.config)
+	return have.config, driver, release, err
+}
+
 // NewPool returns an empty pool that opens drivers with openers.
 func NewPool(openers Openers) *Pool {
-	return &Pool{openers: openers, entries: map[string]*entry{}}
+	return &Pool{openers: openers, entries: map[string]*entry{}, loaded: map[string]loaded{}}
 }
 
 // Acquire returns the driver for cfg and a function that gives it back, which
@@ -55,6 +95,7 @@ func (p *Pool) Acquire(cfg Config) (Driver, func(), error) {
 			return nil, nil, err
 		}
 		if ok {
+			delete(p.loaded, cfg.Name)
 			p.retire(e)
 		}
 		e = &entry{driver: driver, hash: hash}
@@ -68,6 +109,7 @@ func (p *Pool) Acquire(cfg Config) (Driver, func(), error) {
 func (p *Pool) Forget(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	delete(p.loaded, name)
 	if e, ok := p.entries[name]; ok {
 		delete(p.entries, name)
 		p.retire(e)

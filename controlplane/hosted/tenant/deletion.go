@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// patience is how long the deletion waits for pods to stop. A dead node would
+// keep them for ever. Going on is safe: the driver takes the tenant's access
+// away before it removes the data, so a pod that still runs writes nothing.
+const patience = 60 * time.Second
+
+// delete takes the tenant down and lets the object go. Everything with an owner
+// reference is left to the garbage collector.
+func (r *Reconciler) delete(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (ctrl.Result, error) {
+	if !controllerutil.ContainsFinalizer(tenant, kamajiv1alpha1.DataStoreCleanupFinalizer) &&
+		!controllerutil.ContainsFinalizer(tenant, kamajiv1alpha1.TenantAccessFinalizer) {
+		return ctrl.Result{}, nil
+	}
+	before := tenant.DeepCopy()
+	outcome := r.tearDown(ctx, tenant)
+	if outcome == nil {
+		controllerutil.RemoveFinalizer(tenant, kamajiv1alpha1.DataStoreCleanupFinalizer)
+		controllerutil.RemoveFinalizer(tenant, kamajiv1alpha1.TenantAccessFinalizer)
+		r.forget(client.ObjectKeyFromObject(tenant))
+		return ctrl.Result{}, client.IgnoreNotFound(r.patchMetadata(ctx, before, tenant))
+	}
+	reason, message := phase.Outcome(outcome)
+	for kind, status := range map[string]metav1.ConditionStatus{
+		kamajiv1alpha1.DeletingCondition: metav1.ConditionTrue, phase.Ready: metav1.ConditionFalse,
+	} {
+		meta.SetStatusCondition(&tenant.Status.Conditions, metav1.Condition{
+			Type: kind, Status: status, Reason: reason, Message: message, ObservedGeneration: tenant.Generation,
+		})
+	}
+	r.announce(before, tenant)
+	if err := phase.PatchStatus(ctx, r.Client, before, tenant); err != nil {
+		return ctrl.Result{}, err
+	}
+	return phase.Result(outcome)
+}
+
+// tearDown stops the pods, then removes the data, then what else would be in the
+// way of the garbage collector.
+func (r *Reconciler) tearDown(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
+	if err := r.stop(ctx, tenant); err != nil {
+		return err
+	}
+	if err := r.discard(ctx, tenant); err != nil {
+		if tenant.Annotations[OrphanAnnotation] != "true" {
+			return err
+		}
+		r.Recorder.Eventf(tenant, nil, corev1.EventTypeWarning, "DataOrphaned", "Delete",
+			"data of schema %s stays in the datastore, as the annotation %s demands: %v", tenant.Schema(), OrphanAnnotation, err)
+	}
+	return r.freeConfig(ctx, tenant)
+}
+
+// stop deletes the Deployment and waits until it and its pods are gone. Its
+// deletion in the foreground reports that by one event.
+func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
+	deployment := &appsv1.Deployment{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(tenant), deployment)
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+	case !metav1.IsControlledBy(deployment, tenant):
+		return nil
+	}
+	if deployment.DeletionTimestamp.IsZero() {
+		err := r.Client.Delete(ctx, deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.Preconditions{UID: &deployment.UID})
+		if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("deleting Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+		}
+	}
+	left := time.Until(tenant.DeletionTimestamp.Add(patience))
+	if left <= 0 {
+		return nil
+	}
+	return phase.WaitFor(left, "StoppingPods", "waits for the pods of Deployment %s to stop, for %s at most", client.ObjectKeyFromObject(tenant), patience)
+}
+
+// discard removes the tenant from its datastores.
+func (r *Reconciler) discard(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
+	id := identity(tenant)
+	if id.Validate() != nil {
+		// Names that no driver accepts were never used.
+		return nil
+	}
+	name := tenant.Status.Storage.DataStoreName
+	if name == "" {
+		name = storage.NameFor(tenant, r.DefaultDataStore)
+	}
+	backends, err := r.backends(ctx, tenant, name)
+	defer release(backends)
+	if err != nil {
+		return r.stuck(tenant, err)
+	}
+	for _, b := range backends {
+		if err := b.driver.DeleteTenant(ctx, id); err != nil {
+			return r.stuck(tenant, err)
+		}
+	}
+	return nil
+}
+
+// stuck adds the way out to an error that may last.
+func (r *Reconciler) stuck(tenant *kamajiv1alpha1.TenantControlPlane, err error) error {
+	reason, message := phase.Outcome(err)
+	if reason == phase.ReasonError {
+		reason = string(storage.ReasonOf(err))
+	}
+	key := memoryKey{tenant: client.ObjectKeyFromObject(tenant), task: taskDelete}
+	return phase.WaitFor(r.memory.backOff(key, time.Second, time.Minute), reason,
+		"%s; to give up the data of schema %s, annotate the object with %s=true", message, tenant.Schema(), OrphanAnnotation)
+}
+
+// freeConfig removes the finalizer that earlier engines put on the Secret with
+// the database configuration, and that would keep it for ever.
+func (r *Reconciler) freeConfig(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
+	secret := &corev1.Secret{}
+	key := client.ObjectKey{Namespace: tenant.Namespace, Name: desired.Name(tenant, desired.StorageConfig)}
+	if err := r.Client.Get(ctx, key, secret); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	before := secret.DeepCopy()
+	if !metav1.IsControlledBy(secret, tenant) || !controllerutil.RemoveFinalizer(secret, kamajiv1alpha1.DataStoreSecretFinalizer) {
+		return nil
+	}
+	err := r.Client.Patch(ctx, secret, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("removing the finalizer of Secret %s: %w", key, err)
+	}
+	return nil
+}

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/addons"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeadm"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+const (
+	// firstRetry after a tenant did not answer. A pod that was just called ready
+	// is reachable within this time, as soon as kube-proxy has heard of it.
+	firstRetry = 100 * time.Millisecond
+	// lastRetry bounds the back-off.
+	lastRetry = 30 * time.Second
+	// insideSet names the objects in a tenant, for pruning.
+	insideSet = "kamaji"
+	// timeFormat of annotations.
+	timeFormat = time.RFC3339
+)
+
+// inside configures the tenant cluster. What was written last is remembered, so
+// that an unchanged tenant is only asked when its periodic check is due.
+func (r *Reconciler) inside(ctx context.Context, s *scope) error {
+	documents, err := kubeadm.Objects(kubeadmInput(s))
+	if err != nil {
+		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
+	}
+	input := addons.Input{Tenant: s.tenant, Endpoint: s.endpoint}
+	extras, err := addons.Objects(input)
+	if err != nil {
+		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
+	}
+	wanted, err := json.Marshal([][]client.Object{documents, extras})
+	if err != nil {
+		return fmt.Errorf("encoding the objects of the tenant: %w", err)
+	}
+	key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskInside}
+	inputs := []string{string(s.tenant.UID), string(wanted)}
+	done, next := r.memory.done(key, inputs, s.now)
+	if !done {
+		if err := r.configure(ctx, s, input, documents, extras); err != nil {
+			reason, message := phase.Outcome(err)
+			return phase.WaitFor(r.memory.backOff(key, firstRetry, lastRetry), reason, "%s", message)
+		}
+		next = r.memory.remember(key, inputs, s.now)
+	}
+	s.due(next)
+	reportInside(s, digest(inputs...))
+	return nil
+}
+
+// configure writes into the tenant. The permissions of its administrators and of
+// joining nodes come first, since that is what people and machines wait for.
+func (r *Reconciler) configure(ctx context.Context, s *scope, input addons.Input, documents, extras []client.Object) error {
+	unreachable := func(err error) error {
+		return phase.Wait(kamajiv1alpha1.TenantUnreachableReason, "the tenant's API server does not answer: %v", err)
+	}
+	address := net.JoinHostPort(s.service.Spec.ClusterIP, strconv.Itoa(int(s.tenant.Port())))
+	tenant, err := r.Remote.Tenant(client.ObjectKeyFromObject(s.tenant), s.secrets[kubeconfig.Admin][kubeconfig.SuperAdminService], address)
+	if err != nil {
+		return err
+	}
+	if err := tenant.Ready(ctx); err != nil {
+		return unreachable(err)
+	}
+	w := &apply.Writer{Client: tenant.Client, Owner: FieldOwner}
+	if _, err := w.All(ctx, documents); err != nil {
+		return err
+	}
+	if corefile := addons.DefaultCorefile(input); corefile != nil {
+		// Created once and never touched again: from then on it is the user's.
+		if err := tenant.Client.Create(ctx, corefile); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("creating ConfigMap %s: %w", client.ObjectKeyFromObject(corefile), err)
+		}
+	}
+	_, err = w.Sync(ctx, apply.Set{Name: insideSet, Lists: addons.Kinds()}, extras)
+	return err
+}
+
+// reportInside fills the status of what is inside the tenant.
+func reportInside(s *scope, checksum string) {
+	status, spec := &s.tenant.Status, &s.tenant.Spec.Addons
+	now := metav1.NewTime(s.now)
+	changed := status.KubeadmPhase == nil || status.KubeadmPhase.BootstrapToken.Checksum != checksum
+	if changed {
+		status.KubeadmPhase = &kamajiv1alpha1.KubeadmPhasesStatus{
+			BootstrapToken: kamajiv1alpha1.KubeadmPhaseStatus{Checksum: checksum, LastUpdate: now},
+		}
+	}
+	addon := func(have *kamajiv1alpha1.AddonStatus, enabled bool) {
+		if have.Enabled != enabled || enabled && changed {
+			*have = kamajiv1alpha1.AddonStatus{Enabled: enabled, LastUpdate: now}
+		}
+	}
+	addon(&status.Addons.CoreDNS, spec.CoreDNS != nil)
+	addon(&status.Addons.KubeProxy, spec.KubeProxy != nil)
+
+	konnectivity := &status.Addons.Konnectivity
+	konnectivity.Enabled = spec.Konnectivity != nil
+	if spec.Konnectivity == nil {
+		*konnectivity = kamajiv1alpha1.KonnectivityStatus{}
+		return
+	}
+	object := func(have *kamajiv1alpha1.TenantObjectStatus, namespace, name string) {
+		if have.Name != name || changed {
+			*have = kamajiv1alpha1.TenantObjectStatus{Namespace: namespace, Name: name, LastUpdate: now}
+		}
+	}
+	object(&konnectivity.ServiceAccount, metav1.NamespaceSystem, "konnectivity-agent")
+	object(&konnectivity.ClusterRoleBinding, "", "system:konnectivity-server")
+	object(&konnectivity.Agent.TenantObjectStatus, metav1.NamespaceSystem, "konnectivity-agent")
+	konnectivity.Agent.Mode = spec.Konnectivity.KonnectivityAgentSpec.Mode
+	service := status.Kubernetes.Service
+	service.Port = s.tenant.KonnectivityPort()
+	konnectivity.Service = &service
+}

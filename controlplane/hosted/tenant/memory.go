@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// resyncEvery is how long a change that nobody reports stays unnoticed: an
+// object edited inside a tenant, a role removed in a datastore.
+const resyncEvery = 10 * time.Minute
+
+// task is something outside the management cluster that was brought in order.
+type task string
+
+const (
+	taskStorage task = "storage"
+	taskInside  task = "inside"
+	taskDelete  task = "delete"
+)
+
+type memoryKey struct {
+	tenant types.NamespacedName
+	task   task
+}
+
+// memory knows which tasks were done, with which inputs, and when each is to be
+// checked again. It exists only to save requests: an empty memory is right, too.
+type memory struct {
+	mu    sync.Mutex
+	tasks map[memoryKey]*memorised
+}
+
+type memorised struct {
+	digest   string
+	next     time.Time
+	failures int
+}
+
+// done reports whether the task was done with these inputs and needs no check
+// before the returned time.
+func (m *memory) done(key memoryKey, inputs []string, now time.Time) (bool, time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, ok := m.tasks[key]
+	if !ok || t.digest != digest(inputs...) || !now.Before(t.next) {
+		return false, time.Time{}
+	}
+	return true, t.next
+}
+
+// remember notes that the task was done and returns when to check it again,
+// spread out so that a thousand tenants seen at start-up do not stay in step.
+func (m *memory) remember(key memoryKey, inputs []string, now time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next := now.Add(resyncEvery - rand.N(resyncEvery/5)) //nolint:gosec // spreads load, guards nothing
+	m.entry(key).digest, m.entry(key).next, m.entry(key).failures = digest(inputs...), next, 0
+	return next
+}
+
+// backOff returns how long to wait after another failure of the task: first,
+// doubled each time up to most.
+func (m *memory) backOff(key memoryKey, first, most time.Duration) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := m.entry(key)
+	delay := most
+	if t.failures < 16 && first<<t.failures < most {
+		delay = first << t.failures
+	}
+	t.failures++
+	return delay
+}
+
+// forget drops everything about a tenant that is gone.
+func (m *memory) forget(tenant types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, task := range []task{taskStorage, taskInside, taskDelete} {
+		delete(m.tasks, memoryKey{tenant: tenant, task: task})
+	}
+}
+
+func (m *memory) entry(key memoryKey) *memorised {
+	if m.tasks == nil {
+		m.tasks = map[memoryKey]*memorised{}
+	}
+	if m.tasks[key] == nil {
+		m.tasks[key] = &memorised{}
+	}
+	return m.tasks[key]
+}
+
+// digest identifies a list of values; each is preceded by its length.
+func digest(values ...string) string {
+	sum := sha256.New()
+	for _, v := range values {
+		fmt.Fprintf(sum, "%d:%s", len(v), v)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tenant turns TenantControlPlanes into running control planes: storage,
+// address, certificates, kubeconfigs, workload, and what has to exist inside the
+// tenant before nodes can join.
+//
+// Builders in sibling packages say what there should be; this package gives them
+// their inputs, in order, and writes what they return.
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/remote"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes/status,verbs=get;patch
+// +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes/finalizers,verbs=update
+// +kubebuilder:rbac:groups=kamaji.clastix.io,resources=datastores,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets;configmaps;services,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// FieldOwner is the field manager of everything the engine applies, in the
+// management cluster and inside tenants.
+const FieldOwner = "kamaji"
+
+// OrphanAnnotation on a TenantControlPlane, with the value "true", lets its
+// deletion finish although its data in the datastore cannot be removed.
+const OrphanAnnotation = "kamaji.clastix.io/orphan-datastore"
+
+// Reconciler makes control planes out of TenantControlPlanes. Client, Live,
+// Secrets, Storage, Remote and Recorder are required.
+type Reconciler struct {
+	// Client reads from the cache. The cache must have storage.UsersIndex.
+	Client client.Client
+	// Live reads from the API server. It is used only before something is
+	// generated or created, to be sure that it does not exist yet.
+	Live client.Reader
+	// Secrets reads the Secrets that DataStores refer to.
+	Secrets client.Reader
+	// Storage is shared with the DataStore reconciler.
+	Storage *storage.Pool
+	// Remote holds the clients of tenants.
+	Remote *remote.Pool
+	// Recorder tells decisions as Events.
+	Recorder events.EventRecorder
+	// DefaultDataStore is used by tenants that name none; may be empty.
+	DefaultDataStore string
+	// Concurrency is the number of tenants reconciled at the same time, 0 for
+	// the default. Passes mostly wait for answers of API servers.
+	Concurrency int
+
+	// memory is what is remembered between passes to save work; losing it costs
+	// reads, never writes.
+	memory memory
+}
+
+// scope is one pass over one tenant: what was read, and what the steps found
+// out so far. Steps read what earlier ones have set, never the status.
+type scope struct {
+	tenant *kamajiv1alpha1.TenantControlPlane
+	now    time.Time
+
+	// existing is the data of the tenant's Secrets, rotate and rotated what their
+	// annotations ask for and say, all by name without the tenant's.
+	existing map[string]map[string][]byte
+	rotate   map[string]bool
+	rotated  map[string]string
+
+	// storage and secrets are inputs of the workload.
+	storage  desired.Storage
+	secrets  map[string]map[string][]byte
+	service  *corev1.Service
+	endpoint endpoint.Endpoint
+
+	// confirmed is true once existing was read from the API server.
+	confirmed bool
+	// deployment is the live one, nil before the workload was applied.
+	deployment *appsv1.Deployment
+
+	// wake is when something is due although nothing happens, zero for never.
+	wake time.Time
+}
+
+// due makes the pass come back at t at the latest.
+func (s *scope) due(t time.Time) {
+	if !t.IsZero() && (s.wake.IsZero() || t.Before(s.wake)) {
+		s.wake = t
+	}
+}
+
+// pause is how long the queue may leave the tenant alone; zero means until
+// something happens. What is due already comes back at once.
+func (s *scope) pause() time.Duration {
+	if s.wake.IsZero() {
+		return 0
+	}
+	return max(time.Until(s.wake), time.Second)
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	tenant := &kamajiv1alpha1.TenantControlPlane{}
+	if err := r.Client.Get(ctx, request.NamespacedName, tenant); err != nil {
+		if client.IgnoreNotFound(err) == nil {
+			r.forget(request.NamespacedName)
+			return ctrl.Result{}, nil
+		}
+		return ctrl.Result{}, fmt.Errorf("reading TenantControlPlane %s: %w", request, err)
+	}
+	if _, paused := tenant.Annotations[kamajiv1alpha1.PausedAnnotation]; paused {
+		return ctrl.Result{}, nil
+	}
+	if !tenant.DeletionTimestamp.IsZero() {
+		return r.delete(ctx, tenant)
+	}
+
+	before := tenant.DeepCopy()
+	s := &scope{tenant: tenant, now: time.Now(), secrets: map[string]map[string][]byte{}}
+	outcome := phase.Run(ctx, &tenant.Status.Conditions, tenant.Generation, r.timed(r.up()), s)
+	summarise(s, outcome)
+	r.announce(before, tenant)
+	record(tenant)
+	// Finalizers were patched on their own; this patch is for the status alone.
+	before.ObjectMeta = tenant.ObjectMeta
+	if err := phase.PatchStatus(ctx, r.Client, before, tenant); err != nil {
+		return ctrl.Result{}, err
+	}
+	if outcome != nil {
+		return phase.Result(outcome)
+	}
+	return ctrl.Result{RequeueAfter: s.pause()}, nil
+}
+
+// up is the order of things.
+func (r *Reconciler) up() []phase.Step[*scope] {
+	return []phase.Step[*scope]{
+		{Condition: kamajiv1alpha1.StorageReadyCondition, Run: r.store},
+		{Condition: kamajiv1alpha1.AddressReadyCondition, Run: r.address},
+		{Condition: kamajiv1alpha1.CertificatesReadyCondition, Run: r.certificates},
+		{Condition: kamajiv1alpha1.KubeconfigsReadyCondition, Run: r.kubeconfigs},
+		{Condition: kamajiv1alpha1.WorkloadReadyCondition, Run: r.workload},
+		{Condition: kamajiv1alpha1.TenantConfiguredCondition, Run: r.inside},
+	}
+}
+
+// writer applies objects in the management cluster.
+func (r *Reconciler) writer() *apply.Writer {
+	return &apply.Writer{Client: r.Client, Live: r.Live, Owner: FieldOwner}
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeadm"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// set is the name under which all objects of a tenant belong together.
+func set(tenant *kamajiv1alpha1.TenantControlPlane) apply.Set {
+	return apply.Set{
+		Name: tenant.Name, Namespace: tenant.Namespace,
+		Lists: []client.ObjectList{&corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{}},
+	}
+}
+
+// explain turns an object that belongs to somebody else into a verdict for the
+// user, and leaves every other error alone.
+func explain(err error) error {
+	if foreign, ok := errors.AsType[*apply.ForeignError](err); ok {
+		return phase.Fatal(kamajiv1alpha1.ForeignObjectReason, "%v", foreign)
+	}
+	return err
+}
+
+// address finds out where clients, nodes and pods of the tenant connect to.
+func (r *Reconciler) address(_ context.Context, s *scope) error {
+	var err error
+	if s.endpoint, err = endpoint.Resolve(s.tenant, s.service); err != nil {
+		return err
+	}
+	s.tenant.Status.ControlPlaneEndpoint = s.endpoint.Published.HostPort()
+	return nil
+}
+
+// certificates issues what is missing, wrong or about to expire.
+func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
+	sans, err := pki.ServingSANs(s.tenant, s.endpoint)
+	if err != nil {
+		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
+	}
+	var result pki.Result
+	err = r.generate(ctx, s, func() (bool, error) {
+		result, err = pki.Issue(pki.Input{
+			Existing: s.existing, Rotate: s.rotate, SANs: sans,
+			Konnectivity: s.tenant.Spec.Addons.Konnectivity != nil, Now: s.now,
+		})
+		return len(result.Changed) > 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("issuing certificates: %w", err)
+	}
+	maps.Copy(s.secrets, result.Data)
+	s.due(result.NextRenewal)
+	return nil
+}
+
+// kubeconfigs makes those of people and of components.
+func (r *Reconciler) kubeconfigs(ctx context.Context, s *scope) error {
+	var result kubeconfig.Result
+	err := r.generate(ctx, s, func() (bool, error) {
+		var err error
+		result, err = kubeconfig.Issue(kubeconfig.Input{
+			Existing: s.existing, Rotate: s.rotate,
+			CACert: s.secrets[pki.CA]["ca.crt"], CAKey: s.secrets[pki.CA]["ca.key"],
+			KonnectivityCert: s.secrets[pki.Konnectivity]["tls.crt"], KonnectivityKey: s.secrets[pki.Konnectivity]["tls.key"],
+			Cluster: s.tenant.Name, Endpoint: s.endpoint, LocalPort: s.tenant.Port(), Now: s.now,
+		})
+		return len(result.Changed) > 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("issuing kubeconfigs: %w", err)
+	}
+	maps.Copy(s.secrets, result.Data)
+	s.due(result.NextRenewal)
+	return nil
+}
+
+// workload writes all objects of the tenant in this cluster and waits until one
+// pod of the wanted version serves.
+func (r *Reconciler) workload(ctx context.Context, s *scope) error {
+	running, err := r.running(ctx, s.tenant)
+	if err != nil {
+		return err
+	}
+	if err := upgrade.Check(running, s.tenant.KubernetesVersion()); err != nil {
+		return phase.Fatal(kamajiv1alpha1.InvalidVersionReason, "spec.kubernetes.version: %v", err)
+	}
+	document, err := kubeadm.ClusterConfiguration(kubeadmInput(s))
+	if err != nil {
+		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
+	}
+	for name := range s.rotate {
+		s.rotated[name] = s.now.UTC().Format(timeFormat)
+	}
+	objects := desired.Workload(desired.Input{
+		Tenant: s.tenant, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
+		Rotated: s.rotated, ClusterConfiguration: document,
+	})
+	if err := r.write(ctx, s, objects); err != nil {
+		return explain(err)
+	}
+	report(s, objects)
+	return rollout(s.deployment, s.tenant.Replicas())
+}
+
+// write applies everything the pods mount before the pods: a kubelet that finds
+// a Secret missing tries again only after half a second or more. The Service was
+// applied by an earlier step of the same pass.
+func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Object) error {
+	members := set(s.tenant)
+	members.Label(objects)
+	w := r.writer()
+	var first []client.Object
+	for _, object := range objects {
+		switch o := object.(type) {
+		case *appsv1.Deployment:
+			s.deployment = o
+		case *corev1.Service:
+		default:
+			first = append(first, object)
+		}
+	}
+	if _, err := w.All(ctx, first); err != nil {
+		return err
+	}
+	if _, err := w.Apply(ctx, s.deployment); err != nil {
+		return err
+	}
+	_, err := w.Prune(ctx, members, objects)
+	return err
+}
+
+// running is the version that the pods were started with last, empty when there
+// are none. It is read from the Deployment so that it survives a lost status.
+func (r *Reconciler) running(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (string, error) {
+	if v := tenant.Status.Kubernetes.Version.Version; v != "" {
+		return v, nil
+	}
+	deployment := &appsv1.Deployment{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(tenant), deployment)
+	if client.IgnoreNotFound(err) != nil {
+		return "", fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+	}
+	if deployment.Status.ReadyReplicas == 0 {
+		// What never served stored nothing, so any version may replace it.
+		return "", nil
+	}
+	for _, container := range deployment.Spec.Template.Spec.Containers {
+		if container.Name != "kube-apiserver" {
+			continue
+		}
+		tag := container.Image[strings.LastIndex(container.Image, ":")+1:]
+		return strings.TrimSuffix(tag, tenant.Spec.ControlPlane.Deployment.RegistrySettings.TagSuffix), nil
+	}
+	return "", nil
+}
+
+// rollout says whether the control plane serves in the wanted version: one pod
+// of the present template is ready, and no older one is left.
+func rollout(d *appsv1.Deployment, replicas int32) error {
+	status := d.Status
+	switch {
+	case replicas == 0 && status.Replicas == 0:
+		return phase.Wait(kamajiv1alpha1.SleepingReason, "spec.controlPlane.deployment.replicas is 0")
+	case status.ObservedGeneration >= d.Generation && status.UpdatedReplicas > 0 &&
+		status.Replicas == status.UpdatedReplicas && status.ReadyReplicas > 0:
+		return nil
+	}
+	for _, c := range d.Status.Conditions {
+		failed := c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse ||
+			c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue
+		if failed {
+			return phase.Wait(kamajiv1alpha1.RolloutFailedReason, "Deployment %s/%s: %s", d.Namespace, d.Name, c.Message)
+		}
+	}
+	return phase.Wait(kamajiv1alpha1.RolloutInProgressReason,
+		"waits for Deployment %s/%s: %d of %d pods are of the wanted version, %d pods are ready",
+		d.Namespace, d.Name, status.UpdatedReplicas, max(status.Replicas, replicas), status.ReadyReplicas)
+}
+
+func kubeadmInput(s *scope) kubeadm.Input {
+	return kubeadm.Input{Tenant: s.tenant, Endpoint: s.endpoint, CACert: s.secrets[pki.CA]["ca.crt"]}
+}

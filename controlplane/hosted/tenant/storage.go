@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// backend is one DataStore that a tenant uses, opened.
+type backend struct {
+	store   *kamajiv1alpha1.DataStore
+	config  storage.Config
+	driver  storage.Driver
+	release func()
+	// resource is what is kept there, empty for everything else.
+	resource string
+}
+
+// store gives the tenant its place in the datastore and the credentials for it.
+// The Service is applied meanwhile: neither needs the other, and both take a
+// round trip or several.
+func (r *Reconciler) store(ctx context.Context, s *scope) error {
+	if err := r.readCached(ctx, s); err != nil {
+		return err
+	}
+	backends, err := r.backends(ctx, s.tenant, storage.NameFor(s.tenant, r.DefaultDataStore))
+	defer release(backends)
+	if err != nil {
+		return err
+	}
+	if err := r.hold(ctx, s.tenant); err != nil {
+		return err
+	}
+	service := make(chan error, 1)
+	go func() { service <- r.applyService(ctx, s) }()
+	err = r.ensure(ctx, s, backends)
+	if serviceErr := <-service; err == nil {
+		err = serviceErr
+	}
+	if err != nil {
+		return err
+	}
+	return r.credentials(ctx, s, backends)
+}
+
+// backends opens the DataStores of a tenant, the main one first. Those already
+// opened are returned with an error too, to be released.
+func (r *Reconciler) backends(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane, name string) ([]backend, error) {
+	if name == "" {
+		return nil, phase.Wait(kamajiv1alpha1.DataStoreMissingReason,
+			"spec.dataStore is empty and this installation has no default: name a DataStore")
+	}
+	if current := tenant.Status.Storage.DataStoreName; current != "" && current != name && tenant.DeletionTimestamp.IsZero() {
+		return nil, phase.Fatal(kamajiv1alpha1.InvalidSpecReason,
+			"spec.dataStore is %s but the tenant's data is in %s, and this release cannot move it: set it back", name, current)
+	}
+	var opened []backend
+	main, err := r.open(ctx, tenant, name, "")
+	if err != nil {
+		return nil, err
+	}
+	opened = append(opened, main)
+	for _, override := range tenant.Spec.DataStoreOverrides {
+		b, err := r.open(ctx, tenant, override.DataStore, override.Resource)
+		if err != nil {
+			return opened, err
+		}
+		opened = append(opened, b)
+		// kube-apiserver takes one client certificate and one authority for all
+		// of its etcd servers.
+		if b.config.Driver != main.config.Driver || !bytes.Equal(b.config.CA, main.config.CA) {
+			return opened, phase.Fatal(kamajiv1alpha1.InvalidSpecReason,
+				"spec.dataStoreOverrides: DataStore %s for %s must be an etcd with the same certificate authority as %s", override.DataStore, override.Resource, name)
+		}
+	}
+	return opened, nil
+}
+
+func (r *Reconciler) open(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane, name, resource string) (backend, error) {
+	store := &kamajiv1alpha1.DataStore{}
+	err := r.Client.Get(ctx, client.ObjectKey{Name: name}, store)
+	deleting := !tenant.DeletionTimestamp.IsZero()
+	switch {
+	case apierrors.IsNotFound(err):
+		return backend{}, phase.Wait(kamajiv1alpha1.DataStoreMissingReason, "DataStore %s does not exist: create it, or name another in spec.dataStore", name)
+	case err != nil:
+		return backend{}, fmt.Errorf("reading DataStore %s: %w", name, err)
+	case deleting:
+	case !store.DeletionTimestamp.IsZero() && tenant.Status.Storage.Setup.Schema == "":
+		return backend{}, phase.Wait(kamajiv1alpha1.DataStoreNotReadyReason, "DataStore %s is being deleted: name another in spec.dataStore", name)
+	case !store.Status.Ready && tenant.Status.Storage.Setup.Schema == "":
+		return backend{}, phase.Wait(kamajiv1alpha1.DataStoreNotReadyReason, "DataStore %s is not ready: %s", name, whyNotReady(store))
+	}
+	config, driver, done, err := r.Storage.Open(ctx, r.Secrets, store)
+	if err != nil {
+		return backend{}, r.verdict(tenant, err)
+	}
+	return backend{store: store, config: config, driver: driver, release: done, resource: resource}, nil
+}
+
+func whyNotReady(store *kamajiv1alpha1.DataStore) string {
+	if c := meta.FindStatusCondition(store.Status.Conditions, phase.Ready); c != nil {
+		return c.Message
+	}
+	return "it was not probed yet"
+}
+
+func release(backends []backend) {
+	for _, b := range backends {
+		b.release()
+	}
+}
+
+// verdict keeps the reasons of the storage layer as condition reasons. What may
+// pass is retried less and less often: many tenants share one store.
+func (r *Reconciler) verdict(tenant *kamajiv1alpha1.TenantControlPlane, err error) error {
+	reason := string(storage.ReasonOf(err))
+	switch {
+	case err == nil:
+		return nil
+	case storage.IsPermanent(err):
+		return phase.Fatal(reason, "%v", err)
+	default:
+		key := memoryKey{tenant: client.ObjectKeyFromObject(tenant), task: taskStorage}
+		return phase.WaitFor(r.memory.backOff(key, time.Second, resyncEvery), reason, "%v", err)
+	}
+}
+
+// identity is who the tenant is in its datastores. It depends on nothing that
+// can be lost: the spec, or what was recorded, or the UID.
+func identity(tenant *kamajiv1alpha1.TenantControlPlane) storage.Tenant {
+	return storage.Tenant{
+		Owner:  client.ObjectKeyFromObject(tenant).String(),
+		Schema: tenant.Schema(),
+		User:   tenant.StorageUser(),
+	}
+}
+
+// ensure creates user and rights, or repairs them when that is due.
+func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend) error {
+	id := identity(s.tenant)
+	key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskStorage}
+	var inputs []string
+	for _, b := range backends {
+		inputs = append(inputs, b.config.Hash())
+	}
+	inputs = append(inputs, string(s.tenant.UID), id.Schema, id.User)
+	done, next := r.memory.done(key, inputs, s.now)
+	if !done {
+		for _, b := range backends {
+			if !b.store.Status.Ready {
+				// Its recovery wakes all tenants; until then nobody needs to dial.
+				return phase.Wait(kamajiv1alpha1.DataStoreNotReadyReason, "DataStore %s is not ready: %s", b.store.Name, whyNotReady(b.store))
+			}
+			if err := r.verdict(s.tenant, b.driver.EnsureTenant(ctx, id)); err != nil {
+				return err
+			}
+		}
+		next = r.memory.remember(key, inputs, s.now)
+	}
+	s.due(next)
+
+	setup := &s.tenant.Status.Storage.Setup
+	if checksum := digest(inputs...); setup.Checksum != checksum || setup.Schema != id.Schema || setup.User != id.User {
+		*setup = kamajiv1alpha1.StorageSetupStatus{Schema: id.Schema, User: id.User, LastUpdate: metav1.NewTime(s.now), Checksum: checksum}
+	}
+	s.tenant.Status.Storage.Driver = backends[0].config.Driver
+	s.tenant.Status.Storage.DataStoreName = backends[0].store.Name
+	return nil
+}
+
+// credentials fills the Secrets with which the API server reaches its data.
+func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backend) error {
+	main := backends[0]
+	id := identity(s.tenant)
+	err := r.generate(ctx, s, func() (bool, error) {
+		current := s.existing[pki.DataStore]
+		credentials, err := main.driver.Credentials(id, storage.Credentials{
+			CA: current["ca.crt"], Certificate: current["server.crt"], Key: current["server.key"],
+		}, s.now)
+		s.secrets[pki.DataStore] = map[string][]byte{
+			"ca.crt": credentials.CA, "server.crt": credentials.Certificate, "server.key": credentials.Key,
+		}
+		return !bytes.Equal(credentials.Certificate, current["server.crt"]), r.verdict(s.tenant, err)
+	})
+	if err != nil {
+		return err
+	}
+	s.secrets[desired.StorageConfig] = map[string][]byte{
+		"DB_CONNECTION_STRING": []byte("https://" + strings.Join(main.config.Endpoints, ",https://")),
+		"DB_SCHEMA":            []byte(id.Schema), "DB_USER": []byte(id.User),
+		// A client certificate takes the password's place.
+		"DB_PASSWORD": {},
+	}
+	s.storage = desired.Storage{Endpoints: main.config.Endpoints, Schema: id.Schema}
+	for _, b := range backends[1:] {
+		s.storage.Overrides = append(s.storage.Overrides, desired.StorageOverride{Resource: b.resource, Endpoints: b.config.Endpoints})
+	}
+	return nil
+}
+
+// hold puts the finalizer on before anything exists in the datastore.
+func (r *Reconciler) hold(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
+	before := tenant.DeepCopy()
+	if !controllerutil.AddFinalizer(tenant, kamajiv1alpha1.DataStoreCleanupFinalizer) {
+		return nil
+	}
+	return r.patchMetadata(ctx, before, tenant)
+}
+
+// patchMetadata demands the version that was read, because a list of finalizers
+// is replaced as a whole. The status that this pass has worked out is kept.
+func (r *Reconciler) patchMetadata(ctx context.Context, before, tenant *kamajiv1alpha1.TenantControlPlane) error {
+	status := tenant.Status.DeepCopy()
+	err := r.Client.Patch(ctx, tenant, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
+	tenant.Status = *status
+	if err != nil {
+		return fmt.Errorf("patching finalizers of TenantControlPlane %s: %w", client.ObjectKeyFromObject(tenant), err)
+	}
+	return nil
+}
+
+// applyService makes the Service, whose address the certificates need.
+func (r *Reconciler) applyService(ctx context.Context, s *scope) error {
+	service := desired.Service(s.tenant)
+	set(s.tenant).Label([]client.Object{service})
+	if _, err := r.writer().Apply(ctx, service); err != nil {
+		return explain(err)
+	}
+	s.service = service
+	s.tenant.Status.Kubernetes.Service = kamajiv1alpha1.KubernetesServiceStatus{
+		ServiceStatus: *service.Status.DeepCopy(), Name: service.Name, Namespace: service.Namespace, Port: s.tenant.Port(),
+	}
+	return nil
+}
+
+var _ = corev1.Service{}

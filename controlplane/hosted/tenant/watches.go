@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"context"
+	"reflect"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// defaultConcurrency suits a manager with one or two cores: a pass uses the
+// processor for a few milliseconds and otherwise waits for API servers.
+const defaultConcurrency = 10
+
+// SetupWithManager registers the controller. The manager's cache must have
+// storage.UsersIndex.
+func (r *Reconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error {
+	concurrency := r.Concurrency
+	if concurrency == 0 {
+		concurrency = defaultConcurrency
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("tenantcontrolplane").
+		For(&kamajiv1alpha1.TenantControlPlane{}, builder.WithPredicates(tenantChanged())).
+		Owns(&appsv1.Deployment{}).
+		Owns(&corev1.Service{}, builder.WithPredicates(notCreated())).
+		Owns(&corev1.Secret{}, builder.WithPredicates(notCreated())).
+		Owns(&corev1.ConfigMap{}, builder.WithPredicates(notCreated())).
+		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
+		Complete(r)
+}
+
+// tenantChanged leaves out the status patches of this controller, but not those
+// of the gateway, and not a status that somebody has wiped.
+func tenantChanged() predicate.Predicate {
+	return predicate.Or(
+		predicate.GenerationChangedPredicate{},
+		predicate.AnnotationChangedPredicate{},
+		predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+			before, ok := e.ObjectOld.(*kamajiv1alpha1.TenantControlPlane)
+			after, alsoOK := e.ObjectNew.(*kamajiv1alpha1.TenantControlPlane)
+			if !ok || !alsoOK {
+				return false
+			}
+			wiped := len(after.Status.Conditions) == 0 && len(before.Status.Conditions) > 0
+			return wiped || !before.DeletionTimestamp.Equal(after.DeletionTimestamp) ||
+				!reflect.DeepEqual(before.Status.KamajiGateway, after.Status.KamajiGateway)
+		}})
+}
+
+// notCreated leaves out objects that appear: this controller has made them, and
+// knows. Changes and deletions by others matter.
+func notCreated() predicate.Predicate {
+	return predicate.Funcs{CreateFunc: func(event.CreateEvent) bool { return false }}
+}
+
+// storeChanged wakes tenants when a DataStore appears, becomes usable or is
+// configured differently. One that fails wakes nobody: that would be a thousand
+// passes that can do nothing.
+func storeChanged() predicate.Predicate {
+	return predicate.Funcs{
+		DeleteFunc: func(event.DeleteEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, ok := e.ObjectOld.(*kamajiv1alpha1.DataStore)
+			after, alsoOK := e.ObjectNew.(*kamajiv1alpha1.DataStore)
+			if !ok || !alsoOK {
+				return false
+			}
+			reason := func(store *kamajiv1alpha1.DataStore) string {
+				if c := meta.FindStatusCondition(store.Status.Conditions, phase.Ready); c != nil {
+					return c.Reason
+				}
+				return ""
+			}
+			return before.Generation != after.Generation || after.Status.Ready && !before.Status.Ready ||
+				!after.Status.Ready && reason(before) == ""
+		},
+	}
+}
+
+func (r *Reconciler) tenantsOfStore(ctx context.Context, store client.Object) []reconcile.Request {
+	var tenants kamajiv1alpha1.TenantControlPlaneList
+	if err := r.Client.List(ctx, &tenants, client.MatchingFields{storage.UsersIndex: store.GetName()}); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "listing the tenants of a DataStore", "datastore", store.GetName())
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(tenants.Items))
+	for i := range tenants.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants.Items[i])})
+	}
+	return requests
+}

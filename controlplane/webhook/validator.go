@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
+)
+
+// +kubebuilder:webhook:path=/validate-kamaji-clastix-io-v1alpha1-tenantcontrolplane,mutating=false,failurePolicy=fail,sideEffects=None,groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=create;update,versions=v1alpha1,name=validate.tenantcontrolplane.kamaji.clastix.io,admissionReviewVersions=v1
+
+type validator struct{ reader client.Reader }
+
+// ValidateCreate implements admission.Validator.
+func (v *validator) ValidateCreate(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (admission.Warnings, error) {
+	return v.verdict(ctx, tenant, validate(nil, tenant))
+}
+
+// ValidateUpdate implements admission.Validator. An object whose spec stays as it
+// is passes: finalizers must be removable from one that breaks today's rules.
+func (v *validator) ValidateUpdate(ctx context.Context, before, after *kamajiv1alpha1.TenantControlPlane) (admission.Warnings, error) {
+	if !after.DeletionTimestamp.IsZero() || reflect.DeepEqual(before.Spec, after.Spec) {
+		return nil, nil
+	}
+	return v.verdict(ctx, after, validate(before, after))
+}
+
+// ValidateDelete implements admission.Validator.
+func (v *validator) ValidateDelete(context.Context, *kamajiv1alpha1.TenantControlPlane) (admission.Warnings, error) {
+	return nil, nil
+}
+
+func (v *validator) verdict(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane, problems field.ErrorList) (admission.Warnings, error) {
+	if len(problems) > 0 {
+		kind := kamajiv1alpha1.GroupVersion.WithKind("TenantControlPlane").GroupKind()
+		return nil, apierrors.NewInvalid(kind, tenant.Name, problems)
+	}
+	return v.missing(ctx, tenant)
+}
+
+// missing warns about DataStores that do not exist. It does not reject, because
+// manifests that are applied together have no order; the tenant waits.
+func (v *validator) missing(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (admission.Warnings, error) {
+	var warnings admission.Warnings
+	for _, name := range storage.UsedBy(tenant, "") {
+		err := v.reader.Get(ctx, client.ObjectKey{Name: name}, &kamajiv1alpha1.DataStore{})
+		switch {
+		case apierrors.IsNotFound(err):
+			warnings = append(warnings, fmt.Sprintf("DataStore %s does not exist; the control plane waits until it does", name))
+		case err != nil:
+			return warnings, fmt.Errorf("reading DataStore %s: %w", name, err)
+		}
+	}
+	if tenant.Spec.DataStore == "" {
+		warnings = append(warnings, "spec.dataStore is empty and there is no default; the control plane waits until it is set")
+	}
+	return warnings, nil
+}
+
+// validate decides; before is nil for a new object.
+func validate(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
+	var problems field.ErrorList
+	for _, message := range validation.IsDNS1035Label(tenant.Name) {
+		problems = append(problems, field.Invalid(field.NewPath("metadata", "name"), tenant.Name,
+			"the Service of the control plane has the same name: "+message))
+	}
+	problems = append(problems, validateVersion(before, tenant)...)
+	problems = append(problems, validateStorage(before, tenant)...)
+	return append(problems, validateNetwork(tenant)...)
+}
+
+// validateVersion compares with what runs, if that is known, so that a wrong
+// version that never started can be corrected in any direction.
+func validateVersion(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
+	from := tenant.Status.Kubernetes.Version.Version
+	if before != nil && before.KubernetesVersion() == tenant.KubernetesVersion() {
+		return nil
+	}
+	if err := upgrade.Check(from, tenant.KubernetesVersion()); err != nil {
+		path := field.NewPath("spec", "kubernetes", "version")
+		return field.ErrorList{field.Invalid(path, tenant.Spec.Kubernetes.Version, err.Error())}
+	}
+	return nil
+}
+
+func validateStorage(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
+	var problems field.ErrorList
+	spec, path := &tenant.Spec, field.NewPath("spec")
+	// A field that is still empty gets the UID at run time, which is fine.
+	id := storage.Tenant{Owner: "-", Schema: orDash(spec.DataStoreSchema), User: orDash(spec.DataStoreUsername)}
+	if err := id.Validate(); err != nil {
+		problems = append(problems, field.Invalid(path.Child("dataStoreSchema"), spec.DataStoreSchema+"/"+spec.DataStoreUsername, err.Error()))
+	}
+	if before != nil && before.Spec.DataStore != "" && before.Spec.DataStore != spec.DataStore && before.Status.Storage.Setup.Schema != "" {
+		problems = append(problems, field.Invalid(path.Child("dataStore"), spec.DataStore,
+			"the tenant's data is in "+before.Spec.DataStore+", and this release cannot move it"))
+	}
+	seen := map[string]bool{}
+	for i, override := range spec.DataStoreOverrides {
+		child := path.Child("dataStoreOverrides").Index(i)
+		switch {
+		case override.Resource == "" || strings.ContainsAny(override.Resource, "#,; "):
+			problems = append(problems, field.Invalid(child.Child("resource"), override.Resource, "must be group/resource, or /resource for the core group"))
+		case seen[override.Resource]:
+			problems = append(problems, field.Duplicate(child.Child("resource"), override.Resource))
+		case override.DataStore == "":
+			problems = append(problems, field.Required(child.Child("dataStore"), "names a DataStore"))
+		}
+		seen[override.Resource] = true
+	}
+	return problems
+}
+
+func orDash(name string) string {
+	if name == "" {
+		return "unset"
+	}
+	return name
+}
+
+func validateNetwork(tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
+	var problems field.ErrorList
+	network, path := &tenant.Spec.NetworkProfile, field.NewPath("spec", "networkProfile")
+	services, more := prefixes(tenant.ServiceCIDRs(), path.Child("serviceCidrs"))
+	problems = append(problems, more...)
+	pods, more := prefixes(tenant.PodCIDRs(), path.Child("podCidrs"))
+	problems = append(problems, more...)
+	for _, service := range services {
+		for _, pod := range pods {
+			if service.Overlaps(pod) {
+				problems = append(problems, field.Invalid(path.Child("podCidrs"), pod.String(), "overlaps with the Service range "+service.String()))
+			}
+		}
+	}
+	for i, value := range network.DNSServiceIPs {
+		ip, err := netip.ParseAddr(value)
+		if err != nil {
+			problems = append(problems, field.Invalid(path.Child("dnsServiceIPs").Index(i), value, "must be an IP address"))
+		} else if !within(ip, services) {
+			problems = append(problems, field.Invalid(path.Child("dnsServiceIPs").Index(i), value,
+				"must be in a Service range: "+strings.Join(tenant.ServiceCIDRs(), ", ")))
+		}
+	}
+	if len(problems) == 0 {
+		if _, err := pki.ServingSANs(tenant, endpoint.Endpoint{}); err != nil {
+			problems = append(problems, field.Invalid(path.Child("certSANs"), strings.Join(network.CertSANs, ", "), err.Error()))
+		}
+	}
+	return problems
+}
+
+// prefixes parses ranges and checks that two of them are of different families.
+func prefixes(cidrs []string, path *field.Path) ([]netip.Prefix, field.ErrorList) {
+	var out []netip.Prefix
+	var problems field.ErrorList
+	for i, cidr := range cidrs {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(cidr))
+		if err != nil {
+			problems = append(problems, field.Invalid(path.Index(i), cidr, "must be a network range such as 10.96.0.0/16"))
+			continue
+		}
+		out = append(out, prefix)
+	}
+	if len(out) == 2 && out[0].Addr().Is4() == out[1].Addr().Is4() {
+		problems = append(problems, field.Invalid(path, strings.Join(cidrs, ", "), "two ranges must be one of IPv4 and one of IPv6"))
+	}
+	return out, problems
+}
+
+func within(ip netip.Addr, ranges []netip.Prefix) bool {
+	for _, prefix := range ranges {
+		if prefix.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
