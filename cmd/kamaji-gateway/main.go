@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kamaji-gateway is the data plane of a KamajiGateway: it passes the connections of customers and
+// workers to the tenants' control planes. It runs on Linux, in a pod or as a service of a machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/bootstrap"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/version"
+)
+
+const usage = `kamaji-gateway passes TLS connections to tenant control planes, by server name or by port.
+
+  kamaji-gateway [run] --bootstrap FILE   serve; see "bootstrap" for the file
+  kamaji-gateway bootstrap [flags]        write a bootstrap file, and with --systemd a unit to standard output
+  kamaji-gateway version                  print the version
+
+"kamaji-gateway COMMAND --help" lists the flags.
+`
+
+func main() {
+	err := command(os.Args[1:], os.Stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "kamaji-gateway:", err)
+		os.Exit(1)
+	}
+}
+
+// command runs the sub command that args name; flags alone mean run.
+func command(args []string, stdout io.Writer) error {
+	name := "help"
+	switch {
+	case len(args) > 0 && !strings.HasPrefix(args[0], "-"):
+		name, args = args[0], args[1:]
+	case len(args) > 0 && args[0] == "--version":
+		name = "version"
+	case len(args) > 0 && strings.HasPrefix(strings.TrimLeft(args[0], "-"), "bootstrap"):
+		name = "run"
+	}
+	switch name {
+	case "run":
+		return run(args, stdout)
+	case "bootstrap":
+		return writeBootstrap(args, stdout)
+	case "version":
+		_, err := fmt.Fprintln(stdout, version.String())
+		return err
+	case "help":
+		_, err := io.WriteString(stdout, usage)
+		return err
+	}
+	return fmt.Errorf("unknown command %q; try help", name)
+}
+
+// run serves until SIGTERM or SIGINT. The access log goes to stdout, everything else to standard error.
+func run(args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("run", flag.ContinueOnError)
+	path := flags.String("bootstrap", "", "`file` to start from (required)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *path == "" || flags.NArg() > 0 {
+		return errors.New("run: want --bootstrap FILE and nothing else")
+	}
+	config, err := bootstrap.Load(*path)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	log.Info("Starting", "version", version.String(), "node", config.Node.ID(), "controlPlane", config.XDS.Address)
+	gateway, err := dataplane.New(config, dataplane.Options{Log: log, AccessLog: stdout})
+	if err != nil {
+		return err
+	}
+	return gateway.Run(ctx)
+}
+
+// writeBootstrap makes the file for a gateway outside the management cluster.
+func writeBootstrap(args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("bootstrap", flag.ContinueOnError)
+	var c bootstrap.Config
+	flags.StringVar(&c.Node.Gateway, "gateway", "", "`name` of the KamajiGateway (required)")
+	flags.StringVar(&c.Node.Instance, "instance", "", "`name` of this instance, default the host name")
+	flags.StringVar(&c.XDS.Address, "xds-address", "", "`host:port` of the control plane's xDS server (required)")
+	flags.StringVar(&c.XDS.ServerName, "xds-server-name", "", "DNS `name` in its certificate, default the host of --xds-address")
+	tls := flags.String("tls-dir", "/etc/kamaji-gateway/tls", "`directory` with ca.crt, tls.crt and tls.key, from the Secret kamaji-gateway-<name>-xds")
+	flags.StringVar(&c.StateDir, "state-dir", "/var/lib/kamaji-gateway", "`directory` for the last good configuration")
+	flags.StringVar(&c.HealthAddress, "health-address", "127.0.0.1:9902", "`host:port` for /healthz, /readyz and /metrics")
+	output := flags.String("output", "/etc/kamaji-gateway/bootstrap.yaml", "`file` to write")
+	systemd := flags.Bool("systemd", false, "print a systemd unit that runs the gateway with that file")
+	user := flags.String("user", "kamaji-gateway", "`user` of the systemd unit; must be able to read --tls-dir")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	c.XDS.CAFile, c.XDS.CertFile, c.XDS.KeyFile = filepath.Join(*tls, "ca.crt"), filepath.Join(*tls, "tls.crt"), filepath.Join(*tls, "tls.key")
+	if err := c.Validate(); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	data, err := c.Marshal()
+	if err != nil {
+		return fmt.Errorf("encoding the bootstrap file: %w", err)
+	}
+	if err := os.WriteFile(*output, data, 0o644); err != nil {
+		return fmt.Errorf("writing the bootstrap file: %w", err)
+	}
+	if !*systemd {
+		return nil
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	_, err = fmt.Fprintf(stdout, unit, *user, program, *output, c.StateDir, int(c.Drain().Seconds())+10)
+	return err
+}

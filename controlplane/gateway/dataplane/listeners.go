@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/relay"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+)
+
+// Kinds of listeners, as they are called in logs and metrics. All tenant ports are one kind, so that
+// the number of metrics does not grow with tenants.
+const (
+	kindPublic     = string(route.Public)
+	kindPrivate    = string(route.Private)
+	kindTenantPort = "tenant-port"
+)
+
+// entrance is the tag of a listener: which names of routes it can lead to, and no others.
+type entrance struct {
+	kind string
+	// hosts are what comes before and after the host name in the name of a route; without and with
+	// ALPN konnectivity. Unused for tenant ports.
+	prefix, suffix string
+	// port names the two routes of a tenant port; empty for the others.
+	port, konnectivityPort string
+}
+
+func hostEntrance(l route.Listener) *entrance {
+	prefix := route.HostKeyFormat(l, "", false)
+	return &entrance{kind: string(l), prefix: prefix, suffix: strings.TrimPrefix(route.HostKeyFormat(l, "", true), prefix)}
+}
+
+func portEntrance(port uint16) *entrance {
+	return &entrance{
+		kind: kindTenantPort, port: route.PortKey(port, false).String(), konnectivityPort: route.PortKey(port, true).String(),
+	}
+}
+
+// listeners keeps the relay listening where the configuration says. Its methods are called with
+// Gateway.configMu held. An address that cannot be bound is tried again by retry.
+type listeners struct {
+	relay *relay.Relay
+	log   *slog.Logger
+	hold  bool // open nothing yet
+
+	shared map[route.Listener]netip.AddrPort
+	ports  map[uint16]map[route.Key]struct{} // the routes of each tenant port
+	open   map[netip.AddrPort]*relay.Listener
+	failed map[netip.AddrPort]*entrance // to be tried again
+	// reported are those of failed whose error was logged.
+	reported map[netip.AddrPort]bool
+}
+
+func newListeners(r *relay.Relay, log *slog.Logger) *listeners {
+	return &listeners{
+		relay: r, log: log, hold: true,
+		shared: map[route.Listener]netip.AddrPort{}, ports: map[uint16]map[route.Key]struct{}{},
+		open: map[netip.AddrPort]*relay.Listener{}, failed: map[netip.AddrPort]*entrance{}, reported: map[netip.AddrPort]bool{},
+	}
+}
+
+// setShared moves the public or private listener to addr. The tenant ports go where the private one goes.
+func (l *listeners) setShared(name route.Listener, addr netip.AddrPort) error {
+	for other, taken := range l.shared {
+		if other != name && taken == addr {
+			return fmt.Errorf("the %s listener has address %s already", other, addr)
+		}
+	}
+	old := l.shared[name]
+	if old == addr {
+		return nil
+	}
+	if old.Addr() == addr.Addr() {
+		l.stop(old)
+	} else {
+		l.unsetShared(name)
+	}
+	l.stop(addr) // a tenant port, when the shared port became the same
+	l.shared[name] = addr
+	l.start(addr, hostEntrance(name))
+	if name == route.Private {
+		for port := range l.ports { // those that are open are left alone
+			if port != addr.Port() {
+				l.start(netip.AddrPortFrom(addr.Addr(), port), portEntrance(port))
+			}
+		}
+	}
+	return nil
+}
+
+// unsetShared closes the public or private listener, the private one with its tenant ports.
+func (l *listeners) unsetShared(name route.Listener) {
+	addr, known := l.shared[name]
+	if !known {
+		return
+	}
+	delete(l.shared, name)
+	l.stop(addr)
+	if name == route.Private {
+		for port := range l.ports {
+			l.stop(netip.AddrPortFrom(addr.Addr(), port))
+		}
+	}
+}
+
+// addPort opens the port of a route.
+func (l *listeners) addPort(key route.Key) {
+	if l.ports[key.Port] == nil {
+		l.ports[key.Port] = map[route.Key]struct{}{}
+	}
+	l.ports[key.Port][key] = struct{}{}
+	private, known := l.shared[route.Private]
+	if known && key.Port != private.Port() {
+		l.start(netip.AddrPortFrom(private.Addr(), key.Port), portEntrance(key.Port))
+	}
+}
+
+// removePort closes the port of a route when no other route has it.
+func (l *listeners) removePort(key route.Key) {
+	delete(l.ports[key.Port], key)
+	if len(l.ports[key.Port]) > 0 {
+		return
+	}
+	delete(l.ports, key.Port)
+	private, known := l.shared[route.Private]
+	if known && key.Port != private.Port() {
+		l.stop(netip.AddrPortFrom(private.Addr(), key.Port))
+	}
+}
+
+// retry tries again what failed.
+func (l *listeners) retry() {
+	for addr, e := range l.failed {
+		l.start(addr, e)
+	}
+}
+
+func (l *listeners) start(addr netip.AddrPort, e *entrance) {
+	if l.open[addr] != nil {
+		return
+	}
+	if l.hold {
+		l.failed[addr] = e
+		return
+	}
+	listener, err := l.relay.Listen(addr, e)
+	if err != nil {
+		if !l.reported[addr] {
+			l.log.Error("Cannot listen, will try again", "address", addr, "listener", e.kind, "error", err)
+		}
+		l.failed[addr], l.reported[addr] = e, true
+		return
+	}
+	delete(l.failed, addr)
+	delete(l.reported, addr)
+	l.open[addr] = listener
+}
+
+func (l *listeners) stop(addr netip.AddrPort) {
+	delete(l.failed, addr)
+	delete(l.reported, addr)
+	if listener := l.open[addr]; listener != nil {
+		l.relay.Unlisten(listener)
+		delete(l.open, addr)
+	}
+}

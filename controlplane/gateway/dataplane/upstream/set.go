@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package upstream is the route table of a data plane: which name leads to which backend, and which
+// endpoint of it a connection is to take. Lookups take no lock and make no garbage; a change touches
+// only its own route or backend, however many there are.
+package upstream
+
+import (
+	"hash/maphash"
+	"maps"
+	"net/netip"
+	"sync/atomic"
+	"time"
+)
+
+// shards is the number of maps that the table is split into. A change copies one of them, so that
+// readers always see a map nobody writes to; with 60 000 routes that is a map of some 60.
+const shards = 1024
+
+// Set holds routes and backends. Lookup is for everybody; one goroutine at a time makes changes.
+type Set struct {
+	seed     maphash.Seed
+	routes   [shards]atomic.Pointer[map[string]*Route]
+	count    atomic.Int64
+	backends map[string]*Backend
+}
+
+// NewSet returns an empty set.
+func NewSet() *Set {
+	return &Set{seed: maphash.MakeSeed(), backends: map[string]*Backend{}}
+}
+
+// Settings are what can change about a route.
+type Settings struct {
+	// Backend is the name of the backend it leads to, which may come later than the route.
+	Backend string
+	// ConnectTimeout bounds one attempt to connect.
+	ConnectTimeout time.Duration
+	// MaxConnections bounds the open connections of the route; 0: no bound.
+	MaxConnections int64
+}
+
+// Lookup returns the route of that name, or nil.
+func (s *Set) Lookup(name []byte) *Route {
+	m := s.routes[maphash.Bytes(s.seed, name)%shards].Load()
+	if m == nil {
+		return nil
+	}
+	return (*m)[string(name)]
+}
+
+// Len is the number of routes.
+func (s *Set) Len() int { return int(s.count.Load()) }
+
+// PutRoute adds the route of that name or changes its settings. Its open connections stay.
+func (s *Set) PutRoute(name string, settings Settings) {
+	r := s.Lookup([]byte(name))
+	if r == nil {
+		r = &Route{Name: name}
+		defer s.count.Add(1)
+		defer s.swap(name, func(m map[string]*Route) { m[name] = r })
+	} else if old := r.settings.Load(); old.Settings != settings {
+		defer s.unref(old.backend)
+	} else {
+		return
+	}
+	b := s.backend(settings.Backend)
+	b.routes++
+	r.settings.Store(&routeSettings{Settings: settings, backend: b})
+}
+
+// RemoveRoute removes the route of that name and returns it, nil when there is none. Closing its
+// connections is up to the caller.
+func (s *Set) RemoveRoute(name string) *Route {
+	r := s.Lookup([]byte(name))
+	if r == nil {
+		return nil
+	}
+	s.swap(name, func(m map[string]*Route) { delete(m, name) })
+	s.count.Add(-1)
+	s.unref(r.settings.Load().backend)
+	return r
+}
+
+// Address is an endpoint as configured.
+type Address struct {
+	netip.AddrPort
+	// Draining endpoints keep their connections and get no new ones.
+	Draining bool
+}
+
+// PutBackend sets the endpoints of the backend of that name. Those that were there before keep their
+// count of connections.
+func (s *Set) PutBackend(name string, addresses []Address) {
+	b := s.backend(name)
+	b.assigned = true
+	b.put(addresses)
+}
+
+// RemoveBackend takes all endpoints from the backend of that name. Routes to it may stay.
+func (s *Set) RemoveBackend(name string) {
+	if b := s.backends[name]; b != nil {
+		b.assigned = false
+		b.put(nil)
+		s.forget(b)
+	}
+}
+
+func (s *Set) backend(name string) *Backend {
+	b := s.backends[name]
+	if b == nil {
+		b = &Backend{name: name, tunnels: map[tunnel]int{}}
+		s.backends[name] = b
+	}
+	return b
+}
+
+func (s *Set) unref(b *Backend) {
+	b.routes--
+	s.forget(b)
+}
+
+// forget drops a backend that nothing refers to.
+func (s *Set) forget(b *Backend) {
+	if b.routes == 0 && !b.assigned {
+		delete(s.backends, b.name)
+	}
+}
+
+// swap replaces the map that holds name by a changed copy.
+func (s *Set) swap(name string, change func(map[string]*Route)) {
+	shard := &s.routes[maphash.String(s.seed, name)%shards]
+	changed := map[string]*Route{}
+	if old := shard.Load(); old != nil {
+		changed = maps.Clone(*old)
+	}
+	change(changed)
+	shard.Store(&changed)
+}
