@@ -3,6 +3,8 @@
 package v1alpha1
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -112,4 +114,32 @@ func (s *KamajiGatewaySpec) EffectiveWorkerEndpoint() WorkerEndpoint {
 		return WorkerEndpointHostsPin
 	}
 	return s.WorkerEndpoint
+}
+
+// DNSServiceIPs are the addresses of the name server for pods: the configured ones,
+// or the tenth address of each range of Service addresses (the sixteenth of IPv6
+// ranges, which ends in 10, too). The error is a range that can't be parsed.
+func (t *TenantControlPlane) DNSServiceIPs() ([]string, error) {
+	if ips := t.Spec.NetworkProfile.DNSServiceIPs; len(ips) > 0 {
+		return slices.Clone(ips), nil
+	}
+	var out []string
+	for _, cidr := range t.ServiceCIDRs() {
+		prefix, err := netip.ParsePrefix(strings.TrimSpace(cidr))
+		if err != nil {
+			return nil, fmt.Errorf("range of Service addresses: %w", err)
+		}
+		address, steps := prefix.Masked().Addr(), 10
+		if address.Is6() {
+			steps = 16
+		}
+		for range steps {
+			address = address.Next()
+		}
+		if !prefix.Contains(address) {
+			return nil, fmt.Errorf("range of Service addresses %s is too small for the name server's address: set dnsServiceIPs", cidr)
+		}
+		out = append(out, address.String())
+	}
+	return out, nil
 }

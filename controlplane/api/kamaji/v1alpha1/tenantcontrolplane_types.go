@@ -90,7 +90,7 @@ type TenantControlPlaneSpec struct {
 	// internalCACertificatesConfigMap names a ConfigMap in the namespace of the
 	// object whose values are PEM certificates of authorities that the components
 	// shall trust when they call out, for example to OIDC issuers and webhooks.
-	// It replaces the certificates that come with the images.
+	// The certificates that come with the images stay trusted.
 	// +kubebuilder:validation:MinLength=1
 	// +optional
 	InternalCACertificatesConfigMap *string `json:"internalCACertificatesConfigMap,omitempty"`
@@ -200,4 +200,3 @@ type AddonSpec struct {
 	// +optional
 	ImageTag string `json:"imageTag,omitempty"`
 }
-

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package desired
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+)
+
+// Workload is the complete set of objects of a tenant in the management cluster:
+// Service, Secrets, ConfigMaps and Deployment. What is not in it gets deleted.
+func Workload(in Input) []client.Object {
+	out := []client.Object{Service(in.Tenant)}
+	out = append(out, Secrets(in)...)
+	out = append(out, configMap(in.Tenant, KubeadmConfig, map[string]string{"ClusterConfiguration": in.ClusterConfiguration}))
+	if in.Tenant.KonnectivityPort() != 0 {
+		out = append(out, egressConfig(in.Tenant))
+	}
+	return append(out, Deployment(in))
+}
+
+// Kinds has an empty list for each kind of object that Workload may hold, for pruning.
+func Kinds() []client.ObjectList {
+	return []client.ObjectList{&corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, deploymentList()}
+}
+
+// Secrets are the Secrets of the input as objects, in the order of their names.
+func Secrets(in Input) []client.Object {
+	out := make([]client.Object, 0, len(in.Secrets))
+	for _, suffix := range slices.Sorted(maps.Keys(in.Secrets)) {
+		data := in.Secrets[suffix]
+		meta := objectMeta(in.Tenant, Name(in.Tenant, suffix), suffix)
+		meta.Annotations = map[string]string{kamajiv1alpha1.ChecksumAnnotation: checksum(data)}
+		if rotated := in.Rotated[suffix]; rotated != "" {
+			meta.Annotations[kamajiv1alpha1.RotateAnnotation] = rotated
+		}
+		kind := corev1.SecretTypeOpaque
+		switch suffix {
+		case kubeconfig.Admin, kubeconfig.ControllerManager, kubeconfig.Scheduler, kubeconfig.Konnectivity:
+			meta.Labels[kamajiv1alpha1.CertificateLifecycleLabel] = kamajiv1alpha1.CertificateLifecycleKubeconfig
+		case StorageConfig, pki.ServiceAccount:
+			// Nothing in them expires.
+		default:
+			meta.Labels[kamajiv1alpha1.CertificateLifecycleLabel] = kamajiv1alpha1.CertificateLifecycleX509
+		}
+		if suffix == pki.Konnectivity {
+			kind = corev1.SecretTypeTLS
+		}
+		out = append(out, &corev1.Secret{
+			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+			ObjectMeta: meta, Type: kind, Data: data,
+		})
+	}
+	return out
+}
+
+func configMap(tenant *kamajiv1alpha1.TenantControlPlane, suffix string, data map[string]string) *corev1.ConfigMap {
+	meta := objectMeta(tenant, Name(tenant, suffix), suffix)
+	meta.Annotations = map[string]string{kamajiv1alpha1.ChecksumAnnotation: checksum(data)}
+	return &corev1.ConfigMap{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
+		ObjectMeta: meta, Data: data,
+	}
+}
+
+func objectMeta(tenant *kamajiv1alpha1.TenantControlPlane, name, component string) metav1.ObjectMeta {
+	owner := metav1.NewControllerRef(tenant, kamajiv1alpha1.GroupVersion.WithKind("TenantControlPlane"))
+	return metav1.ObjectMeta{
+		Name: name, Namespace: tenant.Namespace,
+		Labels:          labels(tenant, component),
+		OwnerReferences: []metav1.OwnerReference{*owner},
+	}
+}
+
+func labels(tenant *kamajiv1alpha1.TenantControlPlane, component string) map[string]string {
+	return map[string]string{
+		kamajiv1alpha1.ProjectLabel:   kamajiv1alpha1.ProjectLabelValue,
+		kamajiv1alpha1.NameLabel:      tenant.Name,
+		kamajiv1alpha1.ComponentLabel: component,
+	}
+}
+
+// Selector is the labels that select the pods of a tenant.
+func Selector(tenant *kamajiv1alpha1.TenantControlPlane) map[string]string {
+	return map[string]string{kamajiv1alpha1.NameLabel: tenant.Name}
+}
+
+// with returns the maps merged; the last one wins.
+func with(all ...map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, m := range all {
+		maps.Copy(out, m)
+	}
+	return out
+}
+
+// checksum is 32 hexadecimal digits of SHA-256, short enough for a label value.
+// Lengths are part of it, so that no byte can move from one entry to the next.
+func checksum[V string | []byte](data map[string]V) string {
+	sum := sha256.New()
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		fmt.Fprintf(sum, "%d:%s%d:%s", len(key), key, len(data[key]), data[key])
+	}
+	return hex.EncodeToString(sum.Sum(nil))[:32]
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package desired
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+)
+
+// Service is the Service in front of the control plane. It is part of Workload,
+// and needed before: without a gateway its address is the tenant's.
+func Service(tenant *kamajiv1alpha1.TenantControlPlane) *corev1.Service {
+	spec, network := &tenant.Spec.ControlPlane.Service, &tenant.Spec.NetworkProfile
+	meta := objectMeta(tenant, tenant.Name, "service")
+	meta.Labels = with(spec.AdditionalMetadata.Labels, meta.Labels)
+	meta.Annotations = with(spec.AdditionalMetadata.Annotations)
+	out := &corev1.Service{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Service"},
+		ObjectMeta: meta,
+		Spec: corev1.ServiceSpec{
+			Type:     corev1.ServiceTypeClusterIP,
+			Selector: Selector(tenant),
+			Ports:    servicePorts(tenant),
+		},
+	}
+	if spec.ServiceType != "" {
+		out.Spec.Type = corev1.ServiceType(spec.ServiceType)
+	}
+	if out.Spec.Type == corev1.ServiceTypeLoadBalancer {
+		out.Spec.AllocateLoadBalancerNodePorts = spec.AllocateLoadBalancerNodePorts
+		out.Spec.LoadBalancerSourceRanges = network.LoadBalancerSourceRanges
+		out.Spec.LoadBalancerClass = network.LoadBalancerClass
+		out.Spec.LoadBalancerIP = network.Address
+	} else if network.AllowAddressAsExternalIP && network.Address != "" {
+		out.Spec.ExternalIPs = []string{network.Address}
+	}
+	return out
+}
+
+func servicePorts(tenant *kamajiv1alpha1.TenantControlPlane) []corev1.ServicePort {
+	port := func(name string, number int32) corev1.ServicePort {
+		return corev1.ServicePort{Name: name, Protocol: corev1.ProtocolTCP, Port: number, TargetPort: intstr.FromInt32(number)}
+	}
+	api := port(APIServerPortName, tenant.Port())
+	if tenant.Spec.ControlPlane.Service.ServiceType == kamajiv1alpha1.ServiceTypeNodePort {
+		api.NodePort = tenant.Port()
+	}
+	out := []corev1.ServicePort{api}
+	if number := tenant.KonnectivityPort(); number != 0 {
+		out = append(out, port(KonnectivityPortName, number))
+	}
+	for _, extra := range tenant.Spec.ControlPlane.Service.AdditionalPorts {
+		p := corev1.ServicePort{
+			Name: extra.Name, Protocol: extra.Protocol, AppProtocol: extra.AppProtocol, Port: extra.Port, TargetPort: extra.TargetPort,
+		}
+		if p.Protocol == "" {
+			p.Protocol = corev1.ProtocolTCP
+		}
+		out = append(out, p)
+	}
+	return out
+}
