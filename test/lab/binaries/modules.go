@@ -19,8 +19,8 @@ type module struct {
 	cgo      bool              // needs a C compiler; linked statically all the same
 }
 
-// modules is everything the lab builds, longest first so that two parallel
-// builds end at about the same time.
+// modules is everything the lab builds: what tests need first, then the
+// longest, so that two parallel builds end at about the same time.
 var modules = []module{
 	{name: "etcd", programs: map[string]string{"etcd": "."}},
 	{name: "kubernetes", programs: map[string]string{"kubernetes": "."}, flags: stamp()},

@@ -38,21 +38,45 @@ type Source interface {
 	Key() string
 }
 
-// Choose picks the source: IMAGES=pull, IMAGES=build, or by asking the registry.
-func Choose(ctx context.Context, set binaries.Set, roots rootfs.Archives) (Source, error) {
-	switch mode := os.Getenv("IMAGES"); mode {
-	case "build":
-		return Build{Set: set, Roots: roots}, nil
-	case "pull":
-		return Pull{Fallback: Build{Set: set, Roots: roots}}, nil
+// Mode is where images come from.
+type Mode string
+
+// The modes, as the environment variable IMAGES names them.
+const (
+	ModePull  Mode = "pull"
+	ModeBuild Mode = "build"
+)
+
+// Choose reads IMAGES: pull, build, or auto, which asks the registry.
+func Choose(ctx context.Context) (Mode, error) {
+	switch value := os.Getenv("IMAGES"); value {
+	case string(ModePull), string(ModeBuild):
+		return Mode(value), nil
 	case "", "auto":
 		if reachable(ctx, "https://registry.k8s.io/v2/") {
-			return Pull{Fallback: Build{Set: set, Roots: roots}}, nil
+			return ModePull, nil
 		}
-		return Build{Set: set, Roots: roots}, nil
+		return ModeBuild, nil
 	default:
-		return nil, fmt.Errorf("IMAGES=%s: want auto, pull or build", mode)
+		return "", fmt.Errorf("IMAGES=%s: want auto, pull or build", value)
 	}
+}
+
+// Modules lists the modules of package binaries that the lab needs in this
+// mode: nodes and tools are always built, images only when they aren't pulled.
+func (m Mode) Modules() []string {
+	if m == ModePull {
+		return []string{"etcd", "kubernetes", "cluster-api", "containerd", "helm", "crictl", "kustomize", "cni", "runc"}
+	}
+	return nil
+}
+
+// Source provides images in this mode.
+func (m Mode) Source(set binaries.Set, roots rootfs.Archives) Source {
+	if m == ModePull {
+		return Pull{Fallback: Build{Set: set, Roots: roots}}
+	}
+	return Build{Set: set, Roots: roots}
 }
 
 // reachable tells whether a registry answers at all.

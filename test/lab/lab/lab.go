@@ -52,15 +52,15 @@ func Image(ctx context.Context, log *progress.Log) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	set, err := binaries.Build(ctx, log)
+	mode, err := images.Choose(ctx)
 	if err != nil {
 		return "", err
 	}
-	source, err := images.Choose(ctx, set, roots)
+	set, err := binaries.Build(ctx, log, mode.Modules()...)
 	if err != nil {
 		return "", err
 	}
-	archive, err := images.Ensure(ctx, log, source)
+	archive, err := images.Ensure(ctx, log, mode.Source(set, roots))
 	if err != nil {
 		return "", err
 	}
