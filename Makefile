@@ -11,7 +11,7 @@ REGISTRY := ghcr.io/cluster-api-provider-kamaji
 
 # Version of what is built. The release process sets it; metadata.yaml must have an entry for its minor.
 VERSION ?= v0.1.0
-COMMIT  ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)$(shell test -z "$$(git status --porcelain 2>/dev/null)" || echo -dirty)
+COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
 TOOL           := go tool -modfile=hack/tools/go.mod
 CONTROLLER_GEN := $(TOOL) controller-gen
