@@ -129,3 +129,6 @@ func TestEnvoyIsNotDeployed(t *testing.T) {
 		t.Errorf("objects for Envoy (-want +got):\n%s", diff)
 	}
 }
+
+// writer applies without a cache.
+func writer(c client.Client) *apply.Writer { return &apply.Writer{Client: c, Owner: fieldOwner} }

@@ -114,13 +114,19 @@ type follower struct {
 
 func dial(t *testing.T, address string, roots *x509.CertPool, cert, key []byte) *follower {
 	t.Helper()
+	return dialWhen(t, address, roots, cert, key, false)
+}
+
+// dialWhen waits, if asked to, until somebody listens.
+func dialWhen(t *testing.T, address string, roots *x509.CertPool, cert, key []byte, wait bool) *follower {
+	t.Helper()
 	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: serverName}
 	if cert != nil {
 		pair, err := tls.X509KeyPair(cert, key)
 		must(t, err)
 		config.Certificates = []tls.Certificate{pair}
 	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)))
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithDefaultCallOptions(grpc.WaitForReady(wait)))
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gateway
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
+)
+
+func gatewayStatus(w *world) {
+	w.run()
+	w.create(w.gateway("default", "203.0.113.10", "10.0.0.5"))
+	w.create(w.gateway("outside", "203.0.113.11", "10.0.0.6", func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.Placement = v1alpha2.PlacementExternal }))
+	w.create(w.gateway("envoy", "203.0.113.12", "10.0.0.7", func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.Type = v1alpha2.DataPlaneEnvoy }))
+	w.create(w.gateway("same", "203.0.113.10", "10.0.0.8"))
+	for name, want := range map[string]string{
+		"default": "DataPlaneReady=False/NoMatchingNode Ready=False/NoMatchingNode AddressesValid=True/Done",
+		"outside": "DataPlaneReady=Unknown/External Ready=True/Done AddressesValid=True/Done",
+		"envoy":   "DataPlaneReady=False/EnvoyNotDeployed Ready=False/EnvoyNotDeployed AddressesValid=True/Done",
+		"same":    "DataPlaneReady=Unknown/WaitingForEarlierStep Ready=False/AddressConflict AddressesValid=False/AddressConflict",
+	} {
+		g := &v1alpha2.KamajiGateway{}
+		w.eventually(func() string {
+			if err := w.client.Get(w.ctx, client.ObjectKey{Name: name}, g); err != nil {
+				return err.Error()
+			}
+			var got []string
+			for _, kind := range []string{v1alpha2.GatewayDataPlaneReadyCondition, v1alpha2.GatewayReadyCondition, v1alpha2.GatewayAddressesValidCondition} {
+				c := meta.FindStatusCondition(g.Status.Conditions, kind)
+				if c == nil {
+					return name + " has a condition " + kind
+				}
+				// No DaemonSet controller runs here, so nothing is observed unless the test plays its part.
+				reason := strings.Replace(c.Reason, v1alpha2.GatewayDataPlaneNotReadyReason, v1alpha2.GatewayNoNodeReason, 1)
+				got = append(got, fmt.Sprintf("%s=%s/%s", kind, c.Status, reason))
+			}
+			if text := strings.Join(got, " "); text != want {
+				return fmt.Sprintf("%s: %s, not %s", name, want, text)
+			}
+			return ""
+		})
+	}
+}
+
+// Applying the data plane twice writes once.
+func dataPlaneIsAppliedOnce(w *world) {
+	t := w.T
+	g := w.gateway("default", "203.0.113.10", "10.0.0.5", func(g *v1alpha2.KamajiGateway) {
+		g.Spec.DataPlane.NodeSelector = map[string]string{"kamaji.clastix.io/gateway": "true"}
+		g.Spec.DataPlane.Tolerations = []corev1.Toleration{{Key: "gateway", Operator: corev1.TolerationOpExists}}
+	})
+	w.create(g)
+	r := &Reconciler{Client: w.client, Writer: writer(w.client), placement: here, tally: newTally()}
+	versions := func() map[string]string {
+		t.Helper()
+		if _, err := r.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
+			t.Fatal(err)
+		}
+		objects, err := dataPlane(g, here)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, o := range objects {
+			if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(o), o); err != nil {
+				t.Fatal(err)
+			}
+			got[fmt.Sprintf("%T", o)] = o.GetResourceVersion()
+		}
+		return got
+	}
+	first := versions()
+	if len(first) != 4 {
+		t.Fatalf("got %v, want 4 objects", first)
+	}
+	for kind, version := range versions() {
+		if first[kind] != version {
+			t.Errorf("%s was written again", kind)
+		}
+	}
+
+	// What an External data plane doesn't need is removed, its certificate stays.
+	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(g), g); err != nil {
+		t.Fatal(err)
+	}
+	g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Placement: v1alpha2.PlacementExternal}
+	if err := w.client.Update(w.ctx, g); err != nil {
+		t.Fatal(err)
+	}
+	if left := versions(); len(left) != 1 {
+		t.Errorf("for an External data plane: got %v, want the certificate", left)
+	}
+	var left corev1.ConfigMapList
+	if err := w.client.List(w.ctx, &left, client.InNamespace(namespace), client.HasLabels{GatewayLabel}); err != nil || len(left.Items) != 0 {
+		t.Errorf("for an External data plane: %d ConfigMaps are left, %v", len(left.Items), err)
+	}
+}
+
+func validation(w *world) {
+	t := w.T
+	for name, tc := range map[string]struct {
+		change func(*v1alpha2.KamajiGateway)
+		want   string
+	}{
+		"same address twice":  {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "10.0.0.5" }, "must differ"},
+		"a name as address":   {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "gw.example.com" }, "publicAddress must be a unicast IP address"},
+		"loopback":            {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivateAddress = "127.0.0.1" }, "privateAddress must be a unicast IP address"},
+		"address not in form": {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "2001:DB8::1" }, "canonical"},
+		"address as domain":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "10.0.0.1" }, "domain must be a DNS name"},
+		"upper-case domain":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "K8s.example.com" }, "lower-case"},
+		"range upside down":   {func(g *v1alpha2.KamajiGateway) { g.Spec.TenantPorts = &v1alpha2.PortRange{First: 20001, Last: 20000} }, "first must not be greater"},
+		"port in the range":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 20000 }, "outside tenantPorts"},
+		"privileged port":     {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 443 }, "below 1024"},
+		"long name":           {func(g *v1alpha2.KamajiGateway) { g.Name = strings.Repeat("a", 41) }, "DNS label of at most 40"},
+		"name with a dot":     {func(g *v1alpha2.KamajiGateway) { g.Name = "a.b" }, "DNS label"},
+		"selector outside": {func(g *v1alpha2.KamajiGateway) {
+			g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Placement: v1alpha2.PlacementExternal, NodeSelector: map[string]string{"a": "b"}}
+		}, "not scheduled"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := w.client.Create(w.ctx, w.gateway("default", "203.0.113.10", "10.0.0.5", tc.change))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+	g := w.gateway("default", "203.0.113.10", "10.0.0.5")
+	w.create(g)
+	if g.Spec.Port != 6443 || g.Spec.TenantPorts == nil || *g.Spec.TenantPorts != (v1alpha2.PortRange{First: 10000, Last: 32767}) || g.Spec.DataPlane.Type != v1alpha2.DataPlaneEmbedded || g.Spec.DataPlane.Placement != v1alpha2.PlacementInCluster {
+		t.Errorf("defaults: %+v", g.Spec)
+	}
+	for name, change := range map[string]func(*v1alpha2.KamajiGateway){
+		"domain":         func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "other.example.com" },
+		"privateAddress": func(g *v1alpha2.KamajiGateway) { g.Spec.PrivateAddress = "10.0.0.9" },
+		"port":           func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 7443 },
+	} {
+		changed := g.DeepCopy()
+		change(changed)
+		if err := w.client.Update(w.ctx, changed); err == nil || !strings.Contains(err.Error(), name+" can't change") {
+			t.Errorf("changing %s: got %v", name, err)
+		}
+	}
+	misnamed := &v1alpha2.GatewayPortLease{ObjectMeta: metav1.ObjectMeta{Name: "default-20001"}, Spec: v1alpha2.GatewayPortLeaseSpec{
+		Gateway: "default", Port: 20002, Tenant: v1alpha2.LeaseTenant{Namespace: "a", Name: "c1"},
+	}}
+	if err := w.client.Create(w.ctx, misnamed); err == nil || !strings.Contains(err.Error(), "the name is the claim") {
+		t.Errorf("a lease with another's name: got %v", err)
+	}
+}
