@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 
 	corev1 "k8s.io/api/core/v1"
@@ -94,6 +95,7 @@ func caches(o options) cache.Options {
 	options.ByObject = map[client.Object]cache.ByObject{
 		&corev1.Secret{}: ours, &corev1.Service{}: ours, &discoveryv1.EndpointSlice{}: ours, &corev1.ConfigMap{}: configMaps,
 	}
+	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))
 	return options
 }
 
