@@ -59,7 +59,7 @@ func (l *Lab) dialEtcd(ctx context.Context) (*clientv3.Client, func(), error) {
 		return nil, nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	forward := exec.CommandContext(ctx, l.programs.Path("kubectl"), "--kubeconfig", l.Kubeconfig, "-n", "kamaji-system", "port-forward", "--address", "127.0.0.1", "pod/etcd-0", ":2379")
+	forward := exec.CommandContext(ctx, l.tool("kubectl"), "--kubeconfig", l.Kubeconfig, "-n", "kamaji-system", "port-forward", "--address", "127.0.0.1", "pod/etcd-0", ":2379")
 	out, err := forward.StdoutPipe()
 	if err != nil {
 		cancel()

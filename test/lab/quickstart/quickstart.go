@@ -56,6 +56,7 @@ type Lab struct {
 
 	log        *progress.Log
 	programs   binaries.Set
+	assets     string
 	repository repository.Repository
 	folder     string
 	// blocked are the hosts that can't reach the public address at present.
@@ -110,6 +111,9 @@ func (l *Lab) Open(ctx context.Context) (err error) {
 	if l.programs, err = binaries.Build(ctx, l.log); err != nil {
 		return err
 	}
+	if l.assets, err = binaries.Assets(ctx, l.log); err != nil {
+		return err
+	}
 	if l.Kubeconfig, err = cluster.Kubeconfig(); err != nil {
 		return err
 	}
@@ -121,19 +125,27 @@ func (l *Lab) Open(ctx context.Context) (err error) {
 	return err
 }
 
+// tool is the path of a program. kubectl is one name of a program with many, so its link matters.
+func (l *Lab) tool(name string) string {
+	if name == "kubectl" {
+		return filepath.Join(l.assets, name)
+	}
+	return l.programs.Path(name)
+}
+
 // Kubectl runs kubectl against the management cluster.
 func (l *Lab) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return l.kubectlWith(ctx, l.Kubeconfig, args...)
 }
 
 func (l *Lab) kubectlWith(ctx context.Context, kubeconfig string, args ...string) (string, error) {
-	return command.Output(ctx, append([]string{l.programs.Path("kubectl"), "--kubeconfig", kubeconfig}, args...)...)
+	return command.Output(ctx, append([]string{l.tool("kubectl"), "--kubeconfig", kubeconfig}, args...)...)
 }
 
 // Apply applies YAML with a kubeconfig.
 func (l *Lab) Apply(ctx context.Context, kubeconfig, manifest string) error {
 	_, err := command.Command{
-		Args:  []string{l.programs.Path("kubectl"), "--kubeconfig", kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-"},
+		Args:  []string{l.tool("kubectl"), "--kubeconfig", kubeconfig, "apply", "--server-side", "--force-conflicts", "-f", "-"},
 		Stdin: strings.NewReader(manifest),
 	}.Output(ctx)
 	return err
@@ -229,7 +241,7 @@ func (l *Lab) tools() error {
 		if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
 			return err
 		}
-		if err := os.Symlink(l.programs.Path(name), link); err != nil {
+		if err := os.Symlink(l.tool(name), link); err != nil {
 			return err
 		}
 	}
