@@ -22,7 +22,8 @@ import (
 
 const coreDNSName = "coredns"
 
-var coreDNSLabels = map[string]string{"k8s-app": "kube-dns"}
+// coreDNSLabels is a new map at each call: whoever applies an object may add labels.
+func coreDNSLabels() map[string]string { return map[string]string{"k8s-app": "kube-dns"} }
 
 // coreDNSTag is the release of CoreDNS that kubeadm of the tenant's minor version
 // installs, or a later one that also knows it.
@@ -108,7 +109,7 @@ func coreDNSService(tenant *kamajiv1alpha1.TenantControlPlane) (*corev1.Service,
 		},
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeClusterIP, ClusterIP: ips[0], ClusterIPs: []string{ips[0]},
-			Selector: coreDNSLabels,
+			Selector: coreDNSLabels(),
 			Ports: []corev1.ServicePort{
 				{Name: "dns", Protocol: corev1.ProtocolUDP, Port: 53, TargetPort: intstr.FromInt32(53)},
 				{Name: "dns-tcp", Protocol: corev1.ProtocolTCP, Port: 53, TargetPort: intstr.FromInt32(53)},
@@ -134,16 +135,16 @@ func coreDNSService(tenant *kamajiv1alpha1.TenantControlPlane) (*corev1.Service,
 func coreDNSDeployment(tenant *kamajiv1alpha1.TenantControlPlane) *appsv1.Deployment {
 	return &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
-		ObjectMeta: metav1.ObjectMeta{Name: coreDNSName, Namespace: system, Labels: coreDNSLabels},
+		ObjectMeta: metav1.ObjectMeta{Name: coreDNSName, Namespace: system, Labels: coreDNSLabels()},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: ptr.To[int32](2),
-			Selector: &metav1.LabelSelector{MatchLabels: coreDNSLabels},
+			Selector: &metav1.LabelSelector{MatchLabels: coreDNSLabels()},
 			Strategy: appsv1.DeploymentStrategy{
 				Type:          appsv1.RollingUpdateDeploymentStrategyType,
 				RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: ptr.To(intstr.FromInt32(1))},
 			},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: coreDNSLabels},
+				ObjectMeta: metav1.ObjectMeta{Labels: coreDNSLabels()},
 				Spec: corev1.PodSpec{
 					PriorityClassName:  "system-cluster-critical",
 					ServiceAccountName: coreDNSName,
@@ -154,7 +155,7 @@ func coreDNSDeployment(tenant *kamajiv1alpha1.TenantControlPlane) *appsv1.Deploy
 						PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
 							Weight: 100,
 							PodAffinityTerm: corev1.PodAffinityTerm{
-								LabelSelector: &metav1.LabelSelector{MatchLabels: coreDNSLabels}, TopologyKey: corev1.LabelHostname,
+								LabelSelector: &metav1.LabelSelector{MatchLabels: coreDNSLabels()}, TopologyKey: corev1.LabelHostname,
 							},
 						}},
 					}},

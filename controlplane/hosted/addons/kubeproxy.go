@@ -91,18 +91,18 @@ func podKubeconfig(server endpoint.Server) (string, error) {
 }
 
 func kubeProxyDaemonSet(in Input, data map[string]string) *appsv1.DaemonSet {
-	labels := map[string]string{"k8s-app": kubeProxyName}
+	labels := func() map[string]string { return map[string]string{"k8s-app": kubeProxyName} }
 	hostPath := func(name, path string, kind corev1.HostPathType) corev1.Volume {
 		return corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: path, Type: ptr.To(kind)}}}
 	}
 	return &appsv1.DaemonSet{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "DaemonSet"},
-		ObjectMeta: metav1.ObjectMeta{Name: kubeProxyName, Namespace: system, Labels: labels},
+		ObjectMeta: metav1.ObjectMeta{Name: kubeProxyName, Namespace: system, Labels: labels()},
 		Spec: appsv1.DaemonSetSpec{
-			Selector:       &metav1.LabelSelector{MatchLabels: labels},
+			Selector:       &metav1.LabelSelector{MatchLabels: labels()},
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{Type: appsv1.RollingUpdateDaemonSetStrategyType},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: map[string]string{configHash: hash(data)}},
+				ObjectMeta: metav1.ObjectMeta{Labels: labels(), Annotations: map[string]string{configHash: hash(data)}},
 				Spec: corev1.PodSpec{
 					PriorityClassName:  "system-node-critical",
 					ServiceAccountName: kubeProxyName,

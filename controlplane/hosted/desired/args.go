@@ -16,7 +16,8 @@ type flags map[string]string
 // user's come last, as written, since a flag may be given more than once.
 func arguments(fixed, defaults flags, user []string) []string {
 	out := make([]string, 0, len(fixed)+len(defaults)+len(user))
-	all := maps.Clone(fixed)
+	all := flags{}
+	maps.Copy(all, fixed)
 	for name, value := range defaults {
 		if !given(user, name) {
 			all[name] = value
