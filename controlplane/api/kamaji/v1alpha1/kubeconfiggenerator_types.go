@@ -53,7 +53,7 @@ type KubeconfigGeneratorSpec struct {
 
 // CompoundValue is a fixed value or a field of the TenantControlPlane.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.stringValue) && self.stringValue != ”) != (has(self.fromDefinition) && self.fromDefinition != ”)",message="exactly one of stringValue and fromDefinition is needed"
+// +kubebuilder:validation:XValidation:rule="(has(self.stringValue) && size(self.stringValue) > 0) != (has(self.fromDefinition) && size(self.fromDefinition) > 0)",message="exactly one of stringValue and fromDefinition is needed"
 type CompoundValue struct {
 	// stringValue is the value itself.
 	// +optional

@@ -11,7 +11,7 @@ type NetworkProfileSpec struct {
 	Address string `json:"address,omitempty"`
 
 	// advertiseAddress is where nodes reach the API server, if that is not address.
-	// +kubebuilder:validation:XValidation:rule="self == '' || isIP(self)",message="advertiseAddress must be an IP address"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self)",message="advertiseAddress must be an IP address"
 	// +kubebuilder:validation:MaxLength=45
 	// +optional
 	AdvertiseAddress string `json:"advertiseAddress,omitempty"`
@@ -37,7 +37,7 @@ type NetworkProfileSpec struct {
 	//
 	// Deprecated: use serviceCidrs.
 	// +kubebuilder:default="10.96.0.0/16"
-	// +kubebuilder:validation:XValidation:rule="self == '' || isCIDR(self)",message="serviceCidr must be a network range"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isCIDR(self)",message="serviceCidr must be a network range"
 	// +kubebuilder:validation:MaxLength=49
 	// +optional
 	ServiceCIDR string `json:"serviceCidr,omitempty"`
@@ -46,7 +46,7 @@ type NetworkProfileSpec struct {
 	//
 	// Deprecated: use podCidrs.
 	// +kubebuilder:default="10.244.0.0/16"
-	// +kubebuilder:validation:XValidation:rule="self == '' || isCIDR(self)",message="podCidr must be a network range"
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isCIDR(self)",message="podCidr must be a network range"
 	// +kubebuilder:validation:MaxLength=49
 	// +optional
 	PodCIDR string `json:"podCidr,omitempty"`
