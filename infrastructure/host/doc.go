@@ -2,20 +2,20 @@
 
 // Package host takes each RackHost through its life:
 //
-//	            ┌──────────── new, spec changed while free, or status lost ─────────────┐
-//	            ▼                                                                       │
-//	      Registering ──verified clean──► Available ──claim──► Claimed ──► Preparing    │
-//	       │   ▲    │                       ▲                                 │         │
-//	  not  │   │    └─ holds our bootstrap ─┼──────────────────┐              │ deliver │
-//	  ours │   │                            │                  ▼              ▼         │
-//	       ▼   │ answers again              │               Running ◄── Bootstrapping   │
-//	  Quarantined                           │                  │              │         │
-//	       ▲   │ ours, or told to           │                  └──── claim ───┘         │
-//	       │   ▼                            │                       deleted             │
-//	       │  Dirty ──reset──► Cleaning ────┘                          │                │
-//	       │   ▲  ▲──failed───────┘                                    ▼                │
-//	       │   └────────────────────────────────────────────────── Releasing            │
-//	       └──────────── no proof of cleaning within the release timeout ───────────────┘
+//	          ┌──────────── new, spec changed while free, or status lost ─────────────┐
+//	          ▼                                                                       │
+//	    Registering ──verified clean──► Available ──claim──► Claimed ──► Preparing    │
+//	     │   ▲    │                       ▲                                 │         │
+//	not  │   │    └─ holds our bootstrap ─┼──────────────────┐              │ deliver │
+//	ours │   │                            │                  ▼              ▼         │
+//	     ▼   │ answers again              │               Running ◄── Bootstrapping   │
+//	Quarantined                           │                  │              │         │
+//	     ▲   │ ours, or told to           │                  └──── claim ───┘         │
+//	     │   ▼                            │                       deleted             │
+//	     │  Dirty ──reset──► Cleaning ────┘                          │                │
+//	     │   ▲  ▲──failed───────┘                                    ▼                │
+//	     │   └────────────────────────────────────────────────── Releasing            │
+//	     └──────────── no proof of cleaning within the release timeout ───────────────┘
 //
 // Two things outside the status decide: the RackHostClaim (absent, there, or being deleted) and the operation whose
 // marker the host itself carries. So the phase can be lost and found again by looking at both, without anything being

@@ -105,7 +105,9 @@ func (r *Reconciler) preparing(ctx context.Context, s *scope) (infrav1.HostPhase
 	}
 	switch held := holderOf(s.facts.OperationID, s.host, s.claim); {
 	case held == heldByClaim:
-		return infrav1.HostBootstrapping, nil
+		if delivered, err := r.delivered(ctx, s); err != nil || delivered {
+			return infrav1.HostBootstrapping, err
+		}
 	case held != heldByNobody, s.facts.KubeletActive:
 		return infrav1.HostRegistering, nil
 	}
@@ -128,6 +130,12 @@ func (r *Reconciler) preparing(ctx context.Context, s *scope) (infrav1.HostPhase
 	mark(s.host, infrav1.HostCleanCondition, metav1.ConditionFalse, infrav1.HostInUseReason, "")
 	r.operation(s, infrav1.HostOperationBootstrap, s.claim.Spec.ID, driver.Progress{Phase: driver.Running})
 	return infrav1.HostBootstrapping, nil
+}
+
+// delivered tells whether the claim's operation runs or has ended, so that there is nothing to be delivered.
+func (r *Reconciler) delivered(ctx context.Context, s *scope) (bool, error) {
+	progress, err := r.observe(ctx, s, infrav1.HostOperationBootstrap, s.claim.Spec.ID)
+	return progress.Phase == driver.Running || progress.Phase == driver.Succeeded || progress.Phase == driver.Failed, err
 }
 
 // bootstrapping watches the operation. A failed one is never started again on this claim: half a join can only be

@@ -102,18 +102,18 @@ func judge(operation string, findings []string, host *infrav1.RackHost, claim *i
 	switch {
 	case held == heldByClaim:
 		return verdict{phase: infrav1.HostBootstrapping}
+	case held == heldByNobody && len(findings) == 0 && claim != nil:
+		return verdict{phase: infrav1.HostClaimed}
+	case held == heldByNobody && len(findings) == 0:
+		return verdict{phase: infrav1.HostAvailable}
 	case claim == nil && held == heldByReleased, cleanRequested(host):
 		return verdict{phase: infrav1.HostDirty}
 	case held != heldByNobody:
 		bad = verdict{infrav1.HostQuarantined, infrav1.HostForeignReason,
 			"the host carries bootstrap " + operation + ", which no RackHostClaim here stands for" + askable}
-	case len(findings) > 0:
+	default:
 		bad = verdict{infrav1.HostQuarantined, infrav1.HostNotCleanReason,
 			"the host is not clean: " + strings.Join(findings, "; ") + askable}
-	case claim != nil:
-		return verdict{phase: infrav1.HostClaimed}
-	default:
-		return verdict{phase: infrav1.HostAvailable}
 	}
 	if claim != nil {
 		// The lock is held by a claim, so there is nothing to keep the host from.
