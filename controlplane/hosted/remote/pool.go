@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -30,8 +31,8 @@ const (
 	// requestTimeout bounds one request. A tenant that is slower is treated as
 	// one that does not answer, and does not hold a worker any longer.
 	requestTimeout = 10 * time.Second
-	// dialTimeout bounds the TLS handshake.
-	dialTimeout = 3 * time.Second
+	// handshakeTimeout bounds the TLS handshake.
+	handshakeTimeout = 3 * time.Second
 	// idleTimeout after which connection and client are given up. Shorter than
 	// the resync of a tenant, so that a thousand idle tenants hold no connection.
 	idleTimeout = 2 * time.Minute
@@ -82,6 +83,10 @@ func (t *Tenant) Ready(ctx context.Context) error {
 
 // Pool holds the tenants that are in use. The zero value is ready.
 type Pool struct {
+	// Dial connects to an address of a Service. It is for managers outside the
+	// cluster, which have no route there; nil dials directly.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	mu      sync.Mutex
 	tenants map[types.NamespacedName]*pooled
 	swept   time.Time
@@ -109,7 +114,7 @@ func (p *Pool) Tenant(name types.NamespacedName, kubeconfig []byte, address stri
 		}
 		have.tenant.http.CloseIdleConnections()
 	}
-	tenant, err := open(kubeconfig, address)
+	tenant, err := p.open(kubeconfig, address)
 	if err != nil {
 		return nil, fmt.Errorf("making a client for tenant %s: %w", name, err)
 	}
@@ -152,7 +157,7 @@ func digest(kubeconfig []byte, address string) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-func open(kubeconfig []byte, address string) (*Tenant, error) {
+func (p *Pool) open(kubeconfig []byte, address string) (*Tenant, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
 		return nil, err
@@ -169,8 +174,9 @@ func open(kubeconfig []byte, address string) (*Tenant, error) {
 	httpClient := &http.Client{
 		Timeout: requestTimeout,
 		Transport: &http.Transport{
+			DialContext:         p.Dial,
 			TLSClientConfig:     tls,
-			TLSHandshakeTimeout: dialTimeout,
+			TLSHandshakeTimeout: handshakeTimeout,
 			ForceAttemptHTTP2:   true,
 			IdleConnTimeout:     idleTimeout,
 			MaxIdleConnsPerHost: 1,

@@ -249,5 +249,3 @@ func (r *Reconciler) applyService(ctx context.Context, s *scope) error {
 	}
 	return nil
 }
-
-var _ = corev1.Service{}
