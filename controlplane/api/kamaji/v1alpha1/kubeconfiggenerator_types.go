@@ -41,6 +41,7 @@ type KubeconfigGeneratorSpec struct {
 	User CompoundValue `json:"user"`
 
 	// groups of the identity.
+	// +kubebuilder:validation:MaxItems=256
 	// +optional
 	Groups []CompoundValue `json:"groups,omitempty"`
 
