@@ -21,9 +21,6 @@ GOTESTSUM      := $(TOOL) gotestsum
 LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION) -X $(MODULE)/internal/version.Commit=$(COMMIT)
 BINARIES := controlplane-manager infrastructure-manager kamaji-gateway
 
-# Tests that need a cluster or a long quiet machine have their own targets.
-UNIT_PACKAGES = $$(go list ./... | grep -v -e '/test/e2e$$' -e '/test/bench$$')
-
 # Longest description kept in a CRD, in characters, cut at a sentence: what `kubectl explain` shows.
 # Without a limit the pod types inside TenantControlPlane alone bring hundreds of kilobytes.
 CRD_OPTIONS := crd:maxDescLen=240,headerFile=hack/boilerplate.yaml.txt
@@ -50,10 +47,13 @@ verify: ## Check generated files, formatting, vet, licence headers; lint when go
 lint: ## Run golangci-lint, with the import rules (builds it once, some minutes, into ~/.cache).
 	"$$(hack/golangci-lint.sh build)" run ./...
 
+# Tests that need a cluster or a long quiet machine have their own targets.
 .PHONY: test
 test: ## Run every test that needs no cluster.
-	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run ./test/lab assets)}" \
-		$(GOTESTSUM) --format=pkgname --format-hide-empty-pkg -- $(TEST_FLAGS) $(UNIT_PACKAGES)
+	@assets=$${KUBEBUILDER_ASSETS:-}; \
+	[[ -n $$assets ]] || assets=$$(go run ./test/lab assets); \
+	packages=$$(go list ./... | grep -v -e '/test/e2e$$' -e '/test/bench$$'); \
+	KUBEBUILDER_ASSETS=$$assets $(GOTESTSUM) --format=pkgname --format-hide-empty-pkg -- $(TEST_FLAGS) $$packages
 
 ##@ Build
 
