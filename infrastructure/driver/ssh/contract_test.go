@@ -74,7 +74,7 @@ func newSandbox(t *testing.T) *sandbox {
 // enter makes a process in the sandbox, as sshd would: the user's shell with the command.
 func (s *sandbox) enter(text string) *exec.Cmd {
 	return exec.Command("nsenter", "--target", strconv.Itoa(s.pid), "--mount", "--net", "--pid", "--uts", "--ipc",
-		"--root", "--wd", "/bin/sh", "-c", text)
+		"--root", "--wd", "/bin/sh", "-c", `[ -e /.sandbox ] && exec /bin/sh -c "$1"`, "sh", text)
 }
 
 // inside runs a command and returns what it prints.

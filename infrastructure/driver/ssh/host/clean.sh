@@ -15,10 +15,7 @@ export HOME
 stop_payload() {
 	[ -f "$holder" ] || return 0
 	IFS= read -r old <"$holder"
-	systemctl kill -s KILL --kill-who=all "rack-$old.service" 2>/dev/null
-	systemctl stop "rack-$old.service" 2>/dev/null
-	find /sys/fs/cgroup -path "*/rack-$old.service/cgroup.procs" -exec cat {} + 2>/dev/null |
-		while read -r pid; do kill -KILL "$pid"; done
+	kill_unit "$old"
 	rm -rf "${run:?}/ops/$old"
 }
 

@@ -13,19 +13,23 @@ running | succeeded | failed)
 	exit 0
 	;;
 esac
-other=''
-[ -f "$holder" ] && IFS= read -r other <"$holder"
-if [ -n "$other" ] && [ "$other" != "$id" ]; then
-	echo "finding=operation $other holds the host and was not reset"
+held=''
+[ -f "$holder" ] && IFS= read -r held <"$holder"
+if [ -n "$held" ] && [ "$held" != "$id" ]; then
+	echo "finding=operation $held holds the host and was not reset"
 	exit 0
 fi
-if systemctl is-active -q 'rack-*.service'; then
-	echo "finding=another operation is running"
-	exit 0
-fi
+for other in "$ops"/*/state; do
+	other=${other%/state}
+	other=${other##*/}
+	if [ "$other" != "$id" ] && (load "$other" && settle && [ "$phase" = running ]); then
+		echo "finding=operation $other is running"
+		exit 0
+	fi
+done
 kind=bootstrap hash=$want
 mkdir -p "$ops/$op/saved" || exit
-if [ -z "$other" ]; then
+if [ -z "$held" ]; then
 	# What a reset restores; both files are changed by commands whose effect can't be known.
 	for f in hosts fstab; do
 		[ -f "/etc/$f" ] && { cp -p "/etc/$f" "$ops/$op/saved/$f" || exit; }

@@ -35,6 +35,9 @@ save() {
 settle() {
 	[ "$phase" = running ] || return 0
 	systemctl is-active -q "rack-$op.service" && return 0
+	# It may have ended between the two looks; the outcome is written before the unit ends.
+	load "$op"
+	[ "$phase" = running ] || return 0
 	if [ -e "$ops/$op/join-started" ]; then
 		phase=failed exit=255 reason="stopped by a reboot or a signal after the join began"
 	else
@@ -53,7 +56,9 @@ begin_step() {
 # start puts the files of the operation in place and runs them as a unit that outlives the connection.
 # KillMode=process: what the payload leaves in the background stays, as it does under cloud-init.
 start() {
+	[ "$phase" != interrupted ] || kill_unit "$op"
 	rm -rf "${run:?}/ops/$op" && mkdir -p "$run/ops" "$ops/$op" && mv "$d/work" "$run/ops/$op" || return
+	printf '%s\n' "$limit" >"$run/ops/$op/limit"
 	IFS= read -r boot </proc/sys/kernel/random/boot_id
 	phase=running step=start exit='' reason=''
 	: >"$ops/$op/log" && save || return
@@ -67,14 +72,41 @@ start() {
 	echo result=started
 }
 
-# supervise runs a function in the background, so that the signal at the time limit is seen at once.
+# kill_unit ends everything that an operation left running, also when its executor is gone.
+kill_unit() {
+	systemctl kill -s KILL --kill-who=all "rack-$1.service" 2>/dev/null
+	systemctl stop "rack-$1.service" 2>/dev/null
+	find /sys/fs/cgroup -path "*/rack-$1.service/cgroup.procs" -exec cat {} + 2>/dev/null |
+		while read -r pid; do kill -KILL "$pid"; done
+}
+
+# uptime in whole seconds; no clock that somebody sets.
+uptime() {
+	IFS='. ' read -r seconds _ </proc/uptime
+	echo "$seconds"
+}
+
+# supervise runs a function in the background, so that a signal is seen at once.
 supervise() {
-	trap 'phase=failed exit=124 reason="still running at the time limit"; load_step; conclude
-		systemctl kill -s KILL --kill-who=all "rack-$op.service"; exit 124' TERM
+	IFS= read -r limit <"$work/limit"
+	began=$(uptime)
+	trap terminated TERM
 	"$1" &
 	wait $!
 	exit=$?
 	load_step
+}
+
+# terminated: systemd ends a unit at its time limit and at a shutdown. Only the first is an outcome; after the
+# second the state stays "running" and is seen for what it is when somebody looks.
+terminated() {
+	if [ $(($(uptime) - began + 1)) -ge "$limit" ]; then
+		load_step
+		phase=failed exit=124 reason="still running at the time limit"
+		conclude
+	fi
+	systemctl kill -s KILL --kill-who=all "rack-$op.service"
+	exit 124
 }
 
 # load_step takes over the step that the background part came to.
