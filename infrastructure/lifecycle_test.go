@@ -38,6 +38,8 @@ func TestProvider(t *testing.T) {
 		"deletion at each phase":                                deletion,
 		"an unreachable host is quarantined, then cleaned":      unreachable,
 		"a reset that fails is repeated and the host stays out": failedReset,
+		"a reset that fails on the host is shown":               stuckReset,
+		"a host that stays dead is given up in the end":         dead,
 		"a foreign host is quarantined until told otherwise":    foreign,
 		"pause stops everything":                                pause,
 		"clusterctl move takes objects away without effects":    moved,

@@ -19,6 +19,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
+	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,7 +39,9 @@ import (
 const (
 	hostKey    = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGhvc3RrZXlob3N0a2V5aG9zdGtleWhvc3RrZXlob3N0 pinned"
 	privateKey = "the fake host only compares it"
-	token      = "abcdef.0123456789abcdef"
+	// releaseTimeout by the test's clock.
+	releaseTimeout = time.Hour
+	token          = "abcdef.0123456789abcdef"
 )
 
 // bootstrapData is what the kubeadm bootstrap provider writes for a worker, shortened.
@@ -76,6 +79,8 @@ type world struct {
 	client.Client
 	config *rest.Config
 	fleet  *fake.Fleet
+	// clock of the host controller stands still unless a test moves it.
+	clock *clocktesting.FakePassiveClock
 }
 
 func newScheme(t testing.TB) *runtime.Scheme {
@@ -105,7 +110,7 @@ func newWorld(t *testing.T) *world {
 	crds := clusterAPICRDs(t)
 	config, c := testenv.Start(t, scheme, "config/infrastructure/crd/bases",
 		filepath.Join(crds, "cluster.x-k8s.io_clusters.yaml"), filepath.Join(crds, "cluster.x-k8s.io_machines.yaml"))
-	w := &world{Client: c, config: config, fleet: &fake.Fleet{}}
+	w := &world{Client: c, config: config, fleet: &fake.Fleet{}, clock: clocktesting.NewFakePassiveClock(time.Now())}
 	w.run(t, scheme)
 	return w
 }
@@ -123,7 +128,9 @@ func (w *world) run(t *testing.T, scheme *runtime.Scheme) {
 	for _, err := range []error{
 		cluster.SetupWithManager(ctx, mgr, cluster.Options{}),
 		machine.SetupWithManager(ctx, mgr, machine.Options{}),
-		host.SetupWithManager(ctx, mgr, w.fleet.Dial, host.Options{PollInterval: 20 * time.Millisecond, RetryInterval: 100 * time.Millisecond}),
+		host.SetupWithManager(ctx, mgr, w.fleet.Dial, host.Options{
+			PollInterval: 20 * time.Millisecond, RetryInterval: 100 * time.Millisecond, ReleaseTimeout: releaseTimeout, Clock: w.clock,
+		}),
 	} {
 		if err != nil {
 			t.Fatal(err)

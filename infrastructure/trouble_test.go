@@ -208,6 +208,46 @@ func failedReset(p *place) {
 	}
 }
 
+// dead is unreachable for longer than anybody waits.
+func dead(p *place) {
+	h := p.hosts(1)[0]
+	p.machine("m0")
+	p.machineIs("m0", "Ready=Done")
+	h.SetDown(fmt.Errorf("no route to host"))
+	p.remove("m0")
+	p.machineIs("m0", "HostReleased=ReleasingHost")
+	start := p.clock.Now()
+	p.clock.SetTime(start.Add(2 * releaseTimeout))
+	defer p.clock.SetTime(start)
+	p.gone(&infrav1.RackMachine{}, "m0")
+	p.gone(&infrav1.RackHostClaim{}, "h0")
+	p.hostIs("h0", infrav1.HostQuarantined, "SSHReachable=Unreachable")
+	h.SetDown(nil)
+	p.hostIs("h0", infrav1.HostAvailable, "Clean=Verified")
+	if holder := p.holder(h); holder != "" {
+		p.t.Errorf("the host still holds %s", holder)
+	}
+}
+
+// stuckReset fails on the host itself until somebody has repaired it.
+func stuckReset(p *place) {
+	h := p.hosts(1, func(_ *infrav1.RackHost, f *fake.Host) {
+		f.ResetOutcome = fake.Outcome{Failure: "/var/lib/kubelet/pods/x is busy", Log: "umount: target is busy"}
+	})[0]
+	p.machine("m0")
+	p.machineIs("m0", "Ready=Done")
+	p.remove("m0")
+	stuck := p.hostIs("h0", infrav1.HostDirty, "Clean=ResetFailed", "Ready=ResetFailed")
+	if c := meta.FindStatusCondition(stuck.Status.Conditions, "Clean"); !strings.Contains(c.Message, "umount: target is busy") {
+		p.t.Errorf("Clean says %q", c.Message)
+	}
+	p.must(p.Get(p.ctx, p.key("m0"), &infrav1.RackMachine{}))
+	h.FailNext(fake.CallReset, &driver.UnreachableError{Address: "h0", Err: fmt.Errorf("repairing")})
+	h.ResetOutcome = fake.Outcome{}
+	p.gone(&infrav1.RackMachine{}, "m0")
+	p.hostIs("h0", infrav1.HostAvailable, "Clean=Verified")
+}
+
 func foreign(p *place) {
 	h := p.hosts(1, func(_ *infrav1.RackHost, f *fake.Host) { p.adopt(f, "of-another-management-cluster") })[0]
 	p.hostIs("h0", infrav1.HostQuarantined, "Ready=InUseByOther", "Clean=InUseByOther")
