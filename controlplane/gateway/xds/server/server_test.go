@@ -41,7 +41,7 @@ type authority struct {
 	n    int64
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
@@ -59,7 +59,7 @@ func newAuthority(t *testing.T) *authority {
 }
 
 // issue returns a certificate and key in PEM, for servers (dns) or clients (uri).
-func (a *authority) issue(t *testing.T, dns, uri string) (certPEM, keyPEM []byte) {
+func (a *authority) issue(t testing.TB, dns, uri string) (certPEM, keyPEM []byte) {
 	t.Helper()
 	a.n++
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -82,7 +82,7 @@ func (a *authority) issue(t *testing.T, dns, uri string) (certPEM, keyPEM []byte
 }
 
 // start serves state and returns where.
-func start(t *testing.T, ca *authority, state *State) string {
+func start(t testing.TB, ca *authority, state *State) string {
 	t.Helper()
 	dir := t.TempDir()
 	files := TLSFilesIn(dir)
@@ -108,17 +108,17 @@ func start(t *testing.T, ca *authority, state *State) string {
 
 // follower is a data plane with a delta ADS stream.
 type follower struct {
-	t      *testing.T
+	t      testing.TB
 	stream discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 }
 
-func dial(t *testing.T, address string, roots *x509.CertPool, cert, key []byte) *follower {
+func dial(t testing.TB, address string, roots *x509.CertPool, cert, key []byte) *follower {
 	t.Helper()
 	return dialWhen(t, address, roots, cert, key, false)
 }
 
 // dialWhen waits, if asked to, until somebody listens.
-func dialWhen(t *testing.T, address string, roots *x509.CertPool, cert, key []byte, wait bool) *follower {
+func dialWhen(t testing.TB, address string, roots *x509.CertPool, cert, key []byte, wait bool) *follower {
 	t.Helper()
 	config := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: serverName}
 	if cert != nil {
@@ -126,7 +126,7 @@ func dialWhen(t *testing.T, address string, roots *x509.CertPool, cert, key []by
 		must(t, err)
 		config.Certificates = []tls.Certificate{pair}
 	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithDefaultCallOptions(grpc.WaitForReady(wait)))
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithDefaultCallOptions(grpc.WaitForReady(wait), grpc.MaxCallRecvMsgSize(256<<20)))
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

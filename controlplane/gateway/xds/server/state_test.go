@@ -42,14 +42,14 @@ func served(s *State, gateway string) map[string]string {
 	return out
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func set(t *testing.T, s *State, tenant route.Tenant, b route.Backends) []string {
+func set(t testing.TB, s *State, tenant route.Tenant, b route.Backends) []string {
 	t.Helper()
 	refused, err := s.SetTenant(tenant, b)
 	must(t, err)
