@@ -2,7 +2,7 @@
 
 package main
 
-// unit is a systemd unit: user, program, bootstrap file, state directory, seconds to stop.
+// unit is a systemd unit: 1 user, 2 program, 3 bootstrap file, 4 state directory, 5 seconds to stop.
 const unit = `[Unit]
 Description=Gateway of tenant control planes
 Wants=network-online.target
@@ -10,12 +10,13 @@ After=network-online.target
 
 [Service]
 Type=exec
-User=%s
-ExecStart=%s run --bootstrap %s
+User=%[1]s
+ExecStartPre=+/usr/bin/install -d -o %[1]s -m 0700 %[4]s
+ExecStart=%[2]s run --bootstrap %[3]s
 Restart=always
 RestartSec=1
-ReadWritePaths=%s
-TimeoutStopSec=%d
+ReadWritePaths=-%[4]s
+TimeoutStopSec=%[5]d
 # Two per connection.
 LimitNOFILE=1048576
 # For a shared port below 1024; nothing else needs a privilege.

@@ -137,7 +137,12 @@ func (g *Gateway) putCluster(c *clusterv3.Cluster) error {
 			settings.MaxConnections = int64(limit.GetValue())
 		}
 	}
+	before := g.routes.Lookup([]byte(c.GetName()))
+	moved := before != nil && before.Settings().Backend != settings.Backend
 	g.routes.PutRoute(c.GetName(), settings)
+	if moved {
+		g.relay.CloseGroup(&before.Group) // the name is another tenant's now
+	}
 	if key.Port != 0 {
 		g.listeners.addPort(key)
 	}

@@ -119,7 +119,7 @@ func (f *flow) Next(failed error) (netip.AddrPort, time.Duration, bool) {
 	if f.endpoint == nil {
 		return netip.AddrPort{}, 0, false
 	}
-	return f.endpoint.Addr, f.route.ConnectTimeout(), true
+	return f.endpoint.Addr, f.route.Settings().ConnectTimeout, true
 }
 
 // Done is relay.Flow.

@@ -45,8 +45,8 @@ func (r *Route) Acquire() bool {
 // Release counts a connection out.
 func (r *Route) Release() { r.active.Add(-1) }
 
-// ConnectTimeout bounds one attempt to connect.
-func (r *Route) ConnectTimeout() time.Duration { return r.settings.Load().ConnectTimeout }
+// Settings are the current ones.
+func (r *Route) Settings() Settings { return r.settings.Load().Settings }
 
 // Backend is where the route leads now.
 func (r *Route) Backend() *Backend { return r.settings.Load().backend }
