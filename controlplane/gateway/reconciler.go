@@ -91,13 +91,21 @@ func addressesValid(g *v1alpha2.KamajiGateway, all []v1alpha2.KamajiGateway) err
 		if other.Name == g.Name || !older {
 			continue
 		}
-		for _, address := range []string{g.Spec.PublicAddress, g.Spec.PrivateAddress} {
-			if address == other.Spec.PublicAddress || address == other.Spec.PrivateAddress {
-				return phase.Wait(v1alpha2.GatewayAddressConflictReason, "address %s belongs to KamajiGateway %s; use other addresses or remove that gateway", address, other.Name)
-			}
+		if address := sharedAddress(g, other); address != "" {
+			return phase.Wait(v1alpha2.GatewayAddressConflictReason, "address %s belongs to KamajiGateway %s; use other addresses or remove that gateway", address, other.Name)
 		}
 	}
 	return nil
+}
+
+// sharedAddress is an address that both gateways want, or "".
+func sharedAddress(a, b *v1alpha2.KamajiGateway) string {
+	for _, address := range []string{a.Spec.PublicAddress, a.Spec.PrivateAddress} {
+		if address == b.Spec.PublicAddress || address == b.Spec.PrivateAddress {
+			return address
+		}
+	}
+	return ""
 }
 
 // dataPlane applies what the data plane needs and looks at how it runs.

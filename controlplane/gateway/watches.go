@@ -179,16 +179,29 @@ func (r *TenantReconciler) hostKeysNow(ctx context.Context, tcp *kamajiv1alpha1.
 	return slices.Compact(keys)
 }
 
-// tenantsOf maps a gateway to its tenants. Gateways change rarely.
+// tenantsOf maps a gateway to its tenants, and to those of gateways that want one of its addresses. Gateways change rarely.
 func (r *TenantReconciler) tenantsOf(ctx context.Context, o client.Object) []reconcile.Request {
-	list := &kamajiv1alpha1.TenantControlPlaneList{}
-	if err := r.Client.List(ctx, list, client.MatchingFields{gatewayIndex: o.GetName()}); err != nil {
-		log.FromContext(ctx).Error(err, "looking for tenants of a gateway")
-		return nil
+	changed := o.(*v1alpha2.KamajiGateway)
+	names := []string{changed.Name}
+	all := &v1alpha2.KamajiGatewayList{}
+	if err := r.Client.List(ctx, all); err != nil {
+		log.FromContext(ctx).Error(err, "listing KamajiGateways")
 	}
-	requests := make([]reconcile.Request, 0, len(list.Items))
-	for i := range list.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+	for i := range all.Items {
+		if other := &all.Items[i]; other.Name != changed.Name && sharedAddress(changed, other) != "" {
+			names = append(names, other.Name)
+		}
+	}
+	var requests []reconcile.Request
+	for _, name := range names {
+		list := &kamajiv1alpha1.TenantControlPlaneList{}
+		if err := r.Client.List(ctx, list, client.MatchingFields{gatewayIndex: name}); err != nil {
+			log.FromContext(ctx).Error(err, "looking for tenants of a gateway", "gateway", name)
+			continue
+		}
+		for i := range list.Items {
+			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
+		}
 	}
 	return requests
 }

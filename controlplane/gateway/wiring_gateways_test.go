@@ -49,6 +49,16 @@ func gatewayStatus(w *world) {
 			return ""
 		})
 	}
+
+	// An address comes free: who waited for it gets it, and its tenants with it.
+	w.create(newTenant("c1", onGateway("same")))
+	w.refused("c1", v1alpha2.GatewayAddressConflictReason)
+	if err := w.client.Delete(w.ctx, w.gateway("default", "", "")); err != nil {
+		w.Fatal(err)
+	}
+	if got := w.address("c1"); got.Name != "same" || got.PublicAddress != "203.0.113.10" {
+		w.Errorf("address of c1: %+v", got)
+	}
 }
 
 // Applying the data plane twice writes once.
