@@ -129,7 +129,8 @@ func (w *world) run(t *testing.T, scheme *runtime.Scheme) {
 		cluster.SetupWithManager(ctx, mgr, cluster.Options{}),
 		machine.SetupWithManager(ctx, mgr, machine.Options{}),
 		host.SetupWithManager(ctx, mgr, w.fleet.Dial, host.Options{
-			PollInterval: 20 * time.Millisecond, RetryInterval: 100 * time.Millisecond, ReleaseTimeout: releaseTimeout, Clock: w.clock,
+			PollInterval: 20 * time.Millisecond, RetryInterval: 100 * time.Millisecond, ReconnectInterval: 100 * time.Millisecond,
+			ReleaseTimeout: releaseTimeout, Clock: w.clock,
 		}),
 	} {
 		if err != nil {

@@ -50,6 +50,6 @@ func (o *options) addFlags(fs *pflag.FlagSet) {
 	fs.IntVar(&o.burst, "kube-api-burst", 200, "Requests to the API server in one burst.")
 	fs.IntVar(&o.clusters, "rackcluster-concurrency", 10, "RackClusters worked on at a time.")
 	fs.IntVar(&o.machines, "rackmachine-concurrency", 10, "RackMachines worked on at a time.")
-	fs.IntVar(&o.hosts, "rackhost-concurrency", 20, "RackHosts worked on at a time.")
+	fs.IntVar(&o.hosts, "rackhost-concurrency", 50, "RackHosts worked on at a time.")
 	fs.DurationVar(&o.releaseTimeout, "release-timeout", 10*time.Minute, "How long a deleted machine waits for proof that its host is clean before the host is put into quarantine and the machine let go.")
 }

@@ -38,15 +38,22 @@ import (
 type Options struct {
 	// WatchFilter is the value of the label cluster.x-k8s.io/watch-filter that hosts must have; empty takes all.
 	WatchFilter string
-	// Concurrency is how many hosts are worked on at a time; 0 means 20, since most of the time is spent waiting for hosts.
+	// Concurrency is how many hosts are worked on at a time; 0 means 50, since most of the time is spent waiting for
+	// hosts, and one that is dead takes a worker until DialTimeout.
 	Concurrency int
 	// PollInterval is how often a running operation is looked at; 0 means 1 s.
 	PollInterval time.Duration
-	// RetryInterval is how long to wait after a host could not be reached or cleaned; 0 means 30 s.
+	// ReconnectInterval is how long to wait after a host gave no answer; 0 means 5 s, about the time that sshd or a
+	// network needs to come back.
+	ReconnectInterval time.Duration
+	// RetryInterval is how long to wait for somebody to correct what a host or a Secret lacks; 0 means 30 s, which
+	// doesn't look like an attack to a host that counts failed logins.
 	RetryInterval time.Duration
 	// ReleaseTimeout is how long a deleted claim waits for proof that its host is clean before the host is
 	// quarantined and the machine let go; 0 means 10 min.
 	ReleaseTimeout time.Duration
+	// DialTimeout bounds the making of a connection; 0 means 10 s.
+	DialTimeout time.Duration
 	// CallTimeout bounds one call to a host, dialling included; 0 means 30 s.
 	CallTimeout time.Duration
 	// Clock for time limits and timestamps; nil means the real one.
@@ -54,8 +61,10 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	o.Concurrency = orDefault(o.Concurrency, 20)
+	o.Concurrency = orDefault(o.Concurrency, 50)
 	o.PollInterval = orDefault(o.PollInterval, time.Second)
+	o.ReconnectInterval = orDefault(o.ReconnectInterval, 5*time.Second)
+	o.DialTimeout = orDefault(o.DialTimeout, 10*time.Second)
 	o.RetryInterval = orDefault(o.RetryInterval, 30*time.Second)
 	o.ReleaseTimeout = orDefault(o.ReleaseTimeout, 10*time.Minute)
 	o.CallTimeout = orDefault(o.CallTimeout, 30*time.Second)

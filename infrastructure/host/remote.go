@@ -77,7 +77,7 @@ func (r *Reconciler) call(ctx context.Context, s *scope, f func(context.Context,
 		if err != nil {
 			return err
 		}
-		if d, err = r.Dial(ctx, target); err != nil {
+		if d, err = r.dial(ctx, target); err != nil {
 			return r.refused(s, err)
 		}
 		r.sessions.put(s.host, d)
@@ -89,6 +89,12 @@ func (r *Reconciler) call(ctx context.Context, s *scope, f func(context.Context,
 		return nil
 	}
 	return r.refused(s, err)
+}
+
+func (r *Reconciler) dial(ctx context.Context, target driver.Target) (driver.Driver, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.options.DialTimeout)
+	defer cancel()
+	return r.Dial(ctx, target)
 }
 
 // target reads the credentials anew for each connection, so that a corrected Secret is used by the next attempt.
@@ -124,7 +130,7 @@ func (r *Reconciler) refused(s *scope, err error) error {
 		target      *driver.InvalidTargetError
 	)
 	var reason, message string
-	verified := metav1.ConditionUnknown
+	verified, retry := metav1.ConditionUnknown, r.options.RetryInterval
 	switch {
 	case errors.As(err, &unpinned):
 		verified, reason = metav1.ConditionFalse, infrav1.HostKeyUnpinnedReason
@@ -140,7 +146,7 @@ func (r *Reconciler) refused(s *scope, err error) error {
 		reason = infrav1.HostInvalidTargetReason
 		message = fmt.Sprintf("%v; correct spec.ssh or Secret %s", err, s.host.Spec.SSH.PrivateKeySecretRef.Name)
 	case errors.As(err, &unreachable), errors.Is(err, context.DeadlineExceeded):
-		reason = infrav1.HostUnreachableReason
+		reason, retry = infrav1.HostUnreachableReason, r.options.ReconnectInterval
 		message = fmt.Sprintf("no answer from %s port %d: %v", s.host.Spec.SSH.Address, s.host.Spec.SSH.Port, err)
 	default:
 		return err
@@ -148,7 +154,7 @@ func (r *Reconciler) refused(s *scope, err error) error {
 	r.sessions.drop(client.ObjectKeyFromObject(s.host))
 	mark(s.host, infrav1.HostKeyVerifiedCondition, verified, reason, message)
 	mark(s.host, infrav1.HostSSHReachableCondition, metav1.ConditionFalse, reason, message)
-	return phase.WaitFor(r.options.RetryInterval, reason, "%s", message)
+	return phase.WaitFor(retry, reason, "%s", message)
 }
 
 // inspect looks at the host: what it is, whose it is and, when no operation holds it, what is left on it.
