@@ -165,6 +165,8 @@ func (p *Pool) open(kubeconfig []byte, address string) (*Tenant, error) {
 	config.Host = "https://" + address
 	// Fairness is the tenant's own affair; a handful of requests needs no budget.
 	config.QPS = -1
+	// What a tenant's version thinks of our objects is not news to anybody.
+	config.WarningHandler = rest.NoWarnings{}
 	tls, err := rest.TLSConfigFor(config)
 	if err != nil {
 		return nil, err

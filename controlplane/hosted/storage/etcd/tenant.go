@@ -168,7 +168,6 @@ func (d *driver) DeleteTenant(ctx context.Context, tenant storage.Tenant) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
 	defer cancel()
-
 	mine, err := d.owned(ctx, tenant)
 	if err != nil {
 		return err
@@ -200,6 +199,9 @@ func (d *driver) DeleteTenant(ctx context.Context, tenant storage.Tenant) error 
 // owned tells for schema and user whether they may be deleted: they are ours,
 // or nobody has claimed them (a store that another version has filled).
 func (d *driver) owned(ctx context.Context, tenant storage.Tenant) ([2]bool, error) {
+	// The first call of a deletion, so a store that is gone is noticed here.
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	var mine [2]bool
 	for i, key := range claims(tenant) {
 		got, err := d.client.Get(ctx, key)
@@ -212,19 +214,28 @@ func (d *driver) owned(ctx context.Context, tenant storage.Tenant) ([2]bool, err
 }
 
 func (d *driver) deleteKeys(ctx context.Context, schema string) error {
-	begin, end := prefix(schema)
 	for {
-		page, err := d.client.Get(ctx, begin, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(deletePage))
-		if err != nil {
-			return d.explain(err, "listing the keys of schema "+schema)
-		}
-		if len(page.Kvs) == 0 {
-			return nil
-		}
-		// The range end is exclusive: the smallest key behind the last one.
-		last := string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
-		if _, err := d.client.Delete(ctx, begin, clientv3.WithRange(last)); err != nil {
-			return d.explain(err, "deleting the keys of schema "+schema)
+		if more, err := d.deletePage(ctx, schema); err != nil || !more {
+			return err
 		}
 	}
+}
+
+func (d *driver) deletePage(ctx context.Context, schema string) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	begin, end := prefix(schema)
+	page, err := d.client.Get(ctx, begin, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(deletePage))
+	if err != nil {
+		return false, d.explain(err, "listing the keys of schema "+schema)
+	}
+	if len(page.Kvs) == 0 {
+		return false, nil
+	}
+	// The range end is exclusive: the smallest key behind the last one.
+	last := string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	if _, err := d.client.Delete(ctx, begin, clientv3.WithRange(last)); err != nil {
+		return false, d.explain(err, "deleting the keys of schema "+schema)
+	}
+	return page.More, nil
 }
