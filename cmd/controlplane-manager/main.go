@@ -103,7 +103,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err := storage.IndexUsers(ctx, mgr.GetFieldIndexer(), o.defaultDataStore); err != nil {
 		return fmt.Errorf("indexing the users of DataStores: %w", err)
 	}
-	stores := storage.NewPool(storage.Openers{kamajiv1alpha1.EtcdDriver: etcd.Open})
+	stores := storage.NewPool(storage.Openers{etcd.Name: etcd.Open})
 	if err := mgr.Add(stores); err != nil {
 		return fmt.Errorf("adding the pool of datastore connections: %w", err)
 	}
