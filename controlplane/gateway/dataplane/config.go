@@ -168,7 +168,8 @@ func (g *Gateway) putListener(l *listenerv3.Listener) error {
 	}
 	switch name := route.Listener(l.GetName()); name {
 	case route.Public, route.Private:
-		return g.listeners.setShared(name, addr)
+		g.listeners.setShared(name, addr)
+		return nil
 	}
 	return errors.New("neither the public nor the private listener")
 }

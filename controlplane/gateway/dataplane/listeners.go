@@ -3,7 +3,6 @@
 package dataplane
 
 import (
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -64,16 +63,18 @@ func newListeners(r *relay.Relay, log *slog.Logger) *listeners {
 	}
 }
 
-// setShared moves the public or private listener to addr. The tenant ports go where the private one goes.
-func (l *listeners) setShared(name route.Listener, addr netip.AddrPort) error {
-	for other, taken := range l.shared {
-		if other != name && taken == addr {
-			return fmt.Errorf("the %s listener has address %s already", other, addr)
-		}
-	}
+// setShared moves the public or private listener to addr. The tenant ports go where the private one
+// goes. The other listener loses addr if it has it: they may be about to swap addresses.
+func (l *listeners) setShared(name route.Listener, addr netip.AddrPort) {
 	old := l.shared[name]
 	if old == addr {
-		return nil
+		return
+	}
+	for other, taken := range l.shared {
+		if taken == addr {
+			l.log.Warn("A listener takes the address of another", "address", addr, "listener", name, "other", other)
+			l.unsetShared(other)
+		}
 	}
 	if old.Addr() == addr.Addr() {
 		l.stop(old)
@@ -90,7 +91,6 @@ func (l *listeners) setShared(name route.Listener, addr netip.AddrPort) error {
 			}
 		}
 	}
-	return nil
 }
 
 // unsetShared closes the public or private listener, the private one with its tenant ports.

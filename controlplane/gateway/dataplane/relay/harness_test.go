@@ -14,13 +14,14 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // static is a policy that sends everybody to the same addresses, one after the other.
 type static struct {
-	group    *Group
+	group    atomic.Pointer[Group]
 	upstream []netip.AddrPort
 	timeout  time.Duration
 	refusal  *Refusal
@@ -32,10 +33,12 @@ type static struct {
 }
 
 func newStatic(upstream ...netip.AddrPort) *static {
-	return &static{
-		group: new(Group), upstream: upstream, timeout: 10 * time.Second,
+	p := &static{
+		upstream: upstream, timeout: 10 * time.Second,
 		done: make(chan Summary, 4096), rejected: make(chan Reason, 4096),
 	}
+	p.group.Store(new(Group))
+	return p
 }
 
 func (p *static) Route(Incoming) (Flow, *Refusal) {
@@ -52,7 +55,7 @@ type staticFlow struct {
 	tried  int
 }
 
-func (f *staticFlow) Group() *Group { return f.policy.group }
+func (f *staticFlow) Group() *Group { return f.policy.group.Load() }
 
 func (f *staticFlow) Next(failed error) (netip.AddrPort, time.Duration, bool) {
 	if failed != nil {

@@ -75,6 +75,7 @@ func (l *loop) addListener(n *Listener) error {
 		return fmt.Errorf("watching the socket: %w", err)
 	}
 	l.listeners[n.slot] = n
+	l.relay.sockets.Add(1)
 	return nil
 }
 
@@ -84,6 +85,7 @@ func (l *loop) removeListener(n *Listener) {
 	}
 	_ = unix.Close(n.fd)
 	n.fd = -1
+	l.relay.sockets.Add(-1)
 	l.listeners[n.slot] = nil
 	l.slots = append(l.slots, n.slot)
 }
@@ -112,7 +114,7 @@ func (l *loop) accept(n *Listener) {
 // because changing the loop costs a wake-up.
 func (l *loop) admit(n *Listener, fd int, client netip.AddrPort) {
 	r := l.relay
-	if r.active.Add(1) > int64(r.options.MaxConnections) {
+	if r.active.Add(1) > r.capacity() {
 		r.active.Add(-1)
 		_ = unix.Close(fd)
 		r.policy.Rejected(Incoming{Listener: n, Client: client}, Overload)

@@ -105,7 +105,7 @@ type Options struct {
 	Loops int
 	// HelloTimeout bounds the time from accept to the complete ClientHello, default 5 s.
 	HelloTimeout time.Duration
-	// MaxConnections bounds the open connections, default what RLIMIT_NOFILE allows.
+	// MaxConnections bounds the open connections, default what RLIMIT_NOFILE leaves beside the listeners.
 	MaxConnections int
 }
 
@@ -116,6 +116,9 @@ type Relay struct {
 	loops   []*loop
 	next    atomic.Uint32 // the loop of the next listener
 	active  atomic.Int64
+	// files is RLIMIT_NOFILE, sockets what the listeners have of it.
+	files   int64
+	sockets atomic.Int64
 	running sync.WaitGroup
 
 	mu        sync.Mutex
@@ -134,15 +137,12 @@ func New(policy Policy, options Options) (*Relay, error) {
 	if options.HelloTimeout == 0 {
 		options.HelloTimeout = 5 * time.Second
 	}
-	if options.MaxConnections == 0 {
-		var limit unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-			return nil, fmt.Errorf("reading RLIMIT_NOFILE: %w", err)
-		}
-		// Two sockets per connection. The cap keeps the arithmetic sane where the limit is infinite.
-		options.MaxConnections = int((max(min(limit.Cur, 1<<31), 2*reservedFiles) - reservedFiles) / 2)
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, fmt.Errorf("reading RLIMIT_NOFILE: %w", err)
 	}
-	r := &Relay{policy: policy, options: options, listeners: map[*Listener]struct{}{}}
+	// The cap keeps the arithmetic sane where the limit is infinite.
+	r := &Relay{policy: policy, options: options, files: int64(min(limit.Cur, 1<<31)), listeners: map[*Listener]struct{}{}}
 	for i := range options.Loops {
 		l, err := newLoop(r, i)
 		if err != nil {
@@ -157,6 +157,14 @@ func New(policy Policy, options Options) (*Relay, error) {
 
 // Active is the number of open connections.
 func (r *Relay) Active() int { return int(r.active.Load()) }
+
+// capacity is how many connections may be open now.
+func (r *Relay) capacity() int64 {
+	if limit := r.options.MaxConnections; limit > 0 {
+		return int64(limit)
+	}
+	return (r.files - reservedFiles - r.sockets.Load()) / 2 // two sockets each
+}
 
 // Group is a set of connections that can be closed together. The zero value is empty.
 type Group struct {

@@ -292,10 +292,10 @@ func TestCloseGroupClosesOnlyItsConnections(t *testing.T) {
 		ping(t, c)
 		old = append(old, c)
 	}
-	doomed := p.group
+	doomed := p.group.Load()
 	_ = old[7].Close() // one from the middle of its list
 	<-p.done
-	p.group = new(Group)
+	p.group.Store(new(Group))
 	kept := dial(t, addr)
 	ping(t, kept)
 	r.CloseGroup(doomed)
@@ -356,6 +356,19 @@ func TestUnlistenKeepsConnections(t *testing.T) {
 	}
 	ping(t, c)
 	ping(t, dial(t, again.Addr))
+}
+
+func TestListenOnAnAddressOfAnotherHost(t *testing.T) {
+	p := newStatic()
+	r, _ := start(t, p, Options{})
+	for _, addr := range []string{"192.0.2.1:0", "[2001:db8::1]:0"} { // documentation ranges
+		l, err := r.Listen(netip.MustParseAddrPort(addr), nil)
+		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
+			t.Errorf("%v", err)
+		} else if err == nil && l.Addr.Addr() != netip.MustParseAddrPort(addr).Addr() {
+			t.Errorf("listening on %s instead of %s", l.Addr, addr)
+		}
+	}
 }
 
 // TestIdleConnectionIsTwoDescriptors: of the four sockets per connection here, one is the client's and
