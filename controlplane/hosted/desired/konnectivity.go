@@ -59,7 +59,7 @@ func konnectivityServer(in Input) corev1.Container {
 		Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{
 			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"},
 		}}},
-		Ports: []corev1.ContainerPort{{Name: KonnectivityPortName, ContainerPort: port, Protocol: corev1.ProtocolTCP}},
+		Ports: []corev1.ContainerPort{{Name: "konnectivity", ContainerPort: port, Protocol: corev1.ProtocolTCP}},
 		// Its own readiness means that an agent is connected, which a tenant without nodes never has.
 		LivenessProbe: probe(liveness, corev1.URISchemeHTTP, "/healthz", konnectivityHealthPort),
 		StartupProbe:  probe(startup, corev1.URISchemeHTTP, "/healthz", konnectivityHealthPort),
