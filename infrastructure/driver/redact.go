@@ -18,8 +18,9 @@ var (
 	pemEnd = regexp.MustCompile(`(?s)^.*?-----END [A-Z0-9 ]+-----`)
 	// jwt: service account and identity tokens; the header always begins with {" in base64.
 	jwt = regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
-	// named catches what programs print next to a telling name.
-	named = regexp.MustCompile(`(?i)((?:token|passw(?:or)?d|secret|certificate-key|client-key-data|authorization)["']?(?:\s*[:=]\s*|\s+)["']?(?:bearer\s+)?)[^\s"',]{6,}`)
+	// named catches what programs print next to a telling name: "token: x", "password=x", "--token x". Prose such as
+	// "token expired" stays readable.
+	named = regexp.MustCompile(`(?i)((?:token|passw(?:or)?d|secret|certificate-key|client-key-data|authorization)["']?\s*[:=]\s*["']?(?:bearer\s+)?|--[a-z-]*(?:token|password|certificate-key)\s+)[^\s"',]{6,}`)
 )
 
 // Redact removes secrets from what a host printed: bootstrap tokens, PEM blocks, JWTs and values next to a name

@@ -119,6 +119,14 @@ func (s *session) reach(t *testing.T, id string, phase driver.Phase) driver.Prog
 	return s.until(t, id, string(phase), func(p driver.Progress) bool { return p.Phase == phase })
 }
 
+// inJoin waits for the join itself: it is told to have begun a moment before it does.
+func (s *session) inJoin(t *testing.T, id string) {
+	t.Helper()
+	s.until(t, id, "in the join", func(p driver.Progress) bool {
+		return p.JoinStarted && p.Phase == driver.Running && s.Joins(t) > 0
+	})
+}
+
 func (s *session) reset(t *testing.T, id string) {
 	t.Helper()
 	if err := s.Reset(t.Context(), id); err != nil {
@@ -280,7 +288,7 @@ func redelivers(t *testing.T, s *session) {
 
 func needsReset(t *testing.T, s *session) {
 	s.deliver(t, "claim-a", HangsIn)
-	s.until(t, "claim-a", "in the join", func(p driver.Progress) bool { return p.JoinStarted })
+	s.inJoin(t, "claim-a")
 	s.Reboot(t)
 	s = open(t, s.Host)
 	s.reach(t, "claim-a", driver.Failed)
@@ -314,7 +322,7 @@ func resets(t *testing.T, s *session) {
 
 func stops(t *testing.T, s *session) {
 	s.deliver(t, "claim-a", HangsIn)
-	s.until(t, "claim-a", "in the join", func(p driver.Progress) bool { return p.JoinStarted })
+	s.inJoin(t, "claim-a")
 	s.reset(t, "reset-a")
 	if report, err := s.VerifyClean(t.Context()); err != nil || !report.Clean() {
 		t.Errorf("after a reset: %v, %v", report.Findings, err)
@@ -331,7 +339,7 @@ func survives(t *testing.T, s *session) {
 		t.Errorf("after Close: %v, want UnreachableError", err)
 	}
 	s = open(t, s.Host)
-	s.until(t, "claim-a", "in the join", func(p driver.Progress) bool { return p.JoinStarted && p.Phase == driver.Running })
+	s.inJoin(t, "claim-a")
 	s.wantJoins(t, 1)
 }
 

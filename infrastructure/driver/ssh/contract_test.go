@@ -31,7 +31,7 @@ type sandbox struct {
 	user string
 }
 
-func newSandbox(t *testing.T) *sandbox {
+func newSandbox(t testing.TB) *sandbox {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root to make namespaces")
@@ -78,7 +78,7 @@ func (s *sandbox) enter(text string) *exec.Cmd {
 }
 
 // inside runs a command and returns what it prints.
-func (s *sandbox) inside(t *testing.T, text string) string {
+func (s *sandbox) inside(t testing.TB, text string) string {
 	t.Helper()
 	out, err := s.enter(text).Output()
 	if err != nil {

@@ -25,7 +25,7 @@ type keyPair struct {
 	authorized string
 }
 
-func newKeyPair(t *testing.T) keyPair {
+func newKeyPair(t testing.TB) keyPair {
 	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -52,7 +52,7 @@ type server struct {
 	commands []string
 }
 
-func serve(t *testing.T, command func(string) *exec.Cmd) *server {
+func serve(t testing.TB, command func(string) *exec.Cmd) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
