@@ -100,7 +100,7 @@ func Sweep() error {
 		return err
 	}
 	var problems []error
-	for _, pattern := range []string{"bin/*", "images/*", "node/*", "rootfs-*", ".partial-*", "*/.partial-*"} {
+	for _, pattern := range []string{"bin/*", "images/*", "node/*", "repository/*", "rootfs-*", ".partial-*", "*/.partial-*"} {
 		entries, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil {
 			return err
