@@ -4,6 +4,7 @@
 package testenv
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,7 +52,7 @@ func Start(t testing.TB, scheme *apimachineryruntime.Scheme, crdPaths ...string)
 	}
 	config, err := env.Start()
 	if err != nil {
-		t.Fatalf("starting the test API server: %v", err)
+		t.Fatalf("starting the test API server: %v", errors.Join(err, env.Stop()))
 	}
 	t.Cleanup(func() {
 		if err := env.Stop(); err != nil {

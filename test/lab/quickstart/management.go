@@ -55,7 +55,11 @@ func load(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
-	current := archive + " " + nodes
+	content, err := cache.HashFolder(archive)
+	if err != nil {
+		return err
+	}
+	current := content + " " + nodes
 	if before, err := os.ReadFile(stamp); err == nil && string(before) == current {
 		return nil
 	}
