@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
@@ -49,8 +48,6 @@ func Deployment(in Input) *appsv1.Deployment {
 		},
 	}
 }
-
-func deploymentList() client.ObjectList { return &appsv1.DeploymentList{} }
 
 func strategy(wanted appsv1.DeploymentStrategy) appsv1.DeploymentStrategy {
 	if wanted.Type != "" {

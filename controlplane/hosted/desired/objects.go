@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,7 +33,7 @@ func Workload(in Input) []client.Object {
 
 // Kinds has an empty list for each kind of object that Workload may hold, for pruning.
 func Kinds() []client.ObjectList {
-	return []client.ObjectList{&corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, deploymentList()}
+	return []client.ObjectList{&corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &appsv1.DeploymentList{}}
 }
 
 // Secrets are the Secrets of the input as objects, in the order of their names.

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+)
+
+// ServiceType is how the Service is published.
+//
+// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+type ServiceType string
+
+// The values of ServiceType.
+const (
+	ServiceTypeClusterIP    ServiceType = "ClusterIP"
+	ServiceTypeNodePort     ServiceType = "NodePort"
+	ServiceTypeLoadBalancer ServiceType = "LoadBalancer"
+)
+
+// ServiceSpec is the Service in front of the control plane.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.allocateLoadBalancerNodePorts) || self.serviceType == 'LoadBalancer'",message="allocateLoadBalancerNodePorts needs serviceType LoadBalancer"
+type ServiceSpec struct {
+	// serviceType is how the Service is published.
+	ServiceType ServiceType `json:"serviceType"`
+
+	// additionalMetadata of the Service.
+	// +optional
+	AdditionalMetadata AdditionalMetadata `json:"additionalMetadata,omitempty"`
+
+	// additionalPorts of the Service.
+	// +optional
+	AdditionalPorts []AdditionalPort `json:"additionalPorts,omitempty"`
+
+	// allocateLoadBalancerNodePorts can be turned off for load balancers that don't need node ports.
+	// +optional
+	AllocateLoadBalancerNodePorts *bool `json:"allocateLoadBalancerNodePorts,omitempty"`
+}
+
+// AdditionalPort is a further port of the Service.
+type AdditionalPort struct {
+	// name of the port, unique in the Service.
+	Name string `json:"name"`
+
+	// protocol of the port.
+	// +kubebuilder:validation:Enum=TCP;UDP;SCTP
+	// +kubebuilder:default=TCP
+	// +optional
+	Protocol corev1.Protocol `json:"protocol,omitempty"`
+
+	// appProtocol is a hint about what is spoken on the port.
+	// +optional
+	AppProtocol *string `json:"appProtocol,omitempty"`
+
+	// port of the Service.
+	Port int32 `json:"port"`
+
+	// targetPort is the number or name of the port of the pods.
+	TargetPort intstr.IntOrString `json:"targetPort"`
+}
+
+// IngressSpec publishes the API server through an ingress controller.
+type IngressSpec struct {
+	// additionalMetadata of the Ingress, usually annotations that ask for TLS passthrough.
+	// +optional
+	AdditionalMetadata AdditionalMetadata `json:"additionalMetadata,omitempty"`
+
+	// ingressClassName of the Ingress.
+	// +optional
+	IngressClassName string `json:"ingressClassName,omitempty"`
+
+	// hostname of the API server, optionally with the port of the ingress controller.
+	// +optional
+	Hostname string `json:"hostname,omitempty"`
+}
+
+// GatewaySpec publishes the API server by a TLSRoute of the Gateway API.
+type GatewaySpec struct {
+	// additionalMetadata of the TLSRoute.
+	// +optional
+	AdditionalMetadata AdditionalMetadata `json:"additionalMetadata,omitempty"`
+
+	// parentRefs are the Gateways the TLSRoute attaches to.
+	// +optional
+	GatewayParentRefs []gatewayv1.ParentReference `json:"parentRefs,omitempty"`
+
+	// hostname of the API server.
+	// +optional
+	Hostname gatewayv1.Hostname `json:"hostname,omitempty"`
+}
+
+// WorkerEndpoint is the way in which nodes address the API server through a KamajiGateway.
+//
+// +kubebuilder:validation:Enum=HostsPin;TenantPort
+type WorkerEndpoint string
+
+// The values of WorkerEndpoint.
+const (
+	// WorkerEndpointHostsPin uses the host name that customers use. It resolves to
+	// the private address of the gateway on the nodes, by an entry in /etc/hosts
+	// or by DNS.
+	WorkerEndpointHostsPin WorkerEndpoint = "HostsPin"
+
+	// WorkerEndpointTenantPort uses the private address of the gateway and the
+	// port that only this tenant has there. No name is involved.
+	WorkerEndpointTenantPort WorkerEndpoint = "TenantPort"
+)
+
+// KamajiGatewaySpec publishes the API server through a KamajiGateway.
+type KamajiGatewaySpec struct {
+	// name of the KamajiGateway.
+	// +kubebuilder:validation:MinLength=1
+	Name string `json:"name"`
+
+	// hostname of the API server. It defaults to the name of the object followed
+	// by the domain of the gateway, and is unique among the tenants of the gateway.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +optional
+	Hostname string `json:"hostname,omitempty"`
+
+	// additionalHostnames also reach the API server, from the public side only.
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=253
+	// +kubebuilder:validation:items:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	// +listType=set
+	// +optional
+	AdditionalHostnames []string `json:"additionalHostnames,omitempty"`
+
+	// workerEndpoint is how nodes address the API server.
+	// +kubebuilder:default=HostsPin
+	// +optional
+	WorkerEndpoint WorkerEndpoint `json:"workerEndpoint,omitempty"`
+}
