@@ -5,8 +5,8 @@ package gateway
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"net"
 	"net/netip"
 	"strconv"
@@ -36,17 +36,19 @@ const (
 	// DefaultFirstTenantPort and DefaultLastTenantPort are the range of tenant ports of a gateway that names none.
 	DefaultFirstTenantPort, DefaultLastTenantPort int32 = 10000, 32767
 
-	container     = "kamaji-gateway"
-	configDir     = "/etc/kamaji-gateway"
-	configFile    = "bootstrap.yaml"
-	tlsDir        = "/etc/kamaji-gateway-tls"
-	stateDir      = "/var/lib/kamaji-gateway"
-	healthPort    = 9902
-	user          = 65532
-	drainSeconds  = 50
-	graceSeconds  = 60
-	certLifetime  = 90 * 24 * time.Hour
-	renewalMargin = 30 * 24 * time.Hour
+	container    = "kamaji-gateway"
+	configDir    = "/etc/kamaji-gateway"
+	configFile   = "bootstrap.yaml"
+	tlsDir       = "/etc/kamaji-gateway-tls"
+	stateDir     = "/var/lib/kamaji-gateway"
+	healthPort   = 9902
+	user         = 65532
+	drainSeconds = 50
+	graceSeconds = 60
+	// minReadySeconds is for how long a new pod must be ready before the old one ends.
+	minReadySeconds = 5
+	certLifetime    = 90 * 24 * time.Hour
+	renewalMargin   = 30 * 24 * time.Hour
 )
 
 var certificateKind = schema.GroupVersionKind{Group: "cert-manager.io", Version: "v1", Kind: "Certificate"}
@@ -63,11 +65,12 @@ func dataPlane(g *v1alpha2.KamajiGateway, p placement) ([]client.Object, error) 
 	if !deployed(g) {
 		return []client.Object{certificate}, nil
 	}
-	config, err := bootstrapConfig(g, p)
+	ds := daemonSet(g, p)
+	config, err := revise(ds, bootstrapConfig(g, p))
 	if err != nil {
 		return nil, err
 	}
-	return []client.Object{certificate, config, daemonSet(g, p, config), disruptionBudget(g, p)}, nil
+	return []client.Object{certificate, config, ds, disruptionBudget(g, p)}, nil
 }
 
 // deployed tells whether this project runs the gateway's data plane.
@@ -91,37 +94,48 @@ func dataPlaneLabels(g *v1alpha2.KamajiGateway) map[string]string {
 	return map[string]string{"app.kubernetes.io/name": container, GatewayLabel: g.Name}
 }
 
-// healthAddress is on loopback, so that nobody outside the node sees metrics, and differs between gateways, which may share a node:
-// all of 127.0.0.0/8 is local.
-func healthAddress(gateway string) string {
-	hash := fnv.New32a()
-	// Writing to a hash never fails.
-	_, _ = hash.Write([]byte(gateway))
-	sum := hash.Sum32()
-	ip := netip.AddrFrom4([4]byte{127, byte(1 + sum>>16%254), byte(sum >> 8), byte(1 + sum%254)})
-	return ip.String()
-}
-
-func bootstrapConfig(g *v1alpha2.KamajiGateway, p placement) (*corev1.ConfigMap, error) {
-	host, _, err := net.SplitHostPort(p.xdsAddress)
-	if err != nil {
-		return nil, fmt.Errorf("reading the xDS address: %w", err)
-	}
-	config := bootstrap.Config{
+// bootstrapConfig is what data planes start from. It lacks what revise adds.
+func bootstrapConfig(g *v1alpha2.KamajiGateway, p placement) bootstrap.Config {
+	return bootstrap.Config{
 		Node: bootstrap.Node{Gateway: g.Name},
 		XDS: bootstrap.XDS{
-			Address: p.xdsAddress, ServerName: host,
-			CAFile: tlsDir + "/ca.crt", CertFile: tlsDir + "/tls.crt", KeyFile: tlsDir + "/tls.key",
+			Address: p.xdsAddress,
+			CAFile:  tlsDir + "/ca.crt", CertFile: tlsDir + "/tls.crt", KeyFile: tlsDir + "/tls.key",
 		},
-		StateDir:      stateDir,
-		HealthAddress: net.JoinHostPort(healthAddress(g.Name), strconv.Itoa(healthPort)),
-		DrainSeconds:  ptr.To(drainSeconds),
+		StateDir:     stateDir,
+		DrainSeconds: ptr.To(drainSeconds),
 	}
+}
+
+// revise completes the DaemonSet with what differs between versions of its pods, and returns the ConfigMap that they mount. While pods
+// are replaced the old and the new one run side by side on a node, in its network namespace. So each version has its own health
+// address, and a ConfigMap of its own that names it. The address is on loopback, so that nobody outside the node sees metrics;
+// all of 127.0.0.0/8 is local.
+func revise(ds *appsv1.DaemonSet, config bootstrap.Config) (*corev1.ConfigMap, error) {
+	version, err := json.Marshal([]any{ds.Name, ds.Spec.Template, config})
+	if err != nil {
+		return nil, fmt.Errorf("hashing the pods of DaemonSet %s: %w", ds.Name, err)
+	}
+	sum := sha256.Sum256(version)
+	address := netip.AddrFrom4([4]byte{127, 1 + sum[0]%254, sum[1], 1 + sum[2]%254}).String()
+	name := ds.Name + "-" + hex.EncodeToString(sum[:5])
+	spec := &ds.Spec.Template.Spec
+	for i := range spec.Volumes {
+		if volume := spec.Volumes[i].ConfigMap; volume != nil {
+			volume.Name = name
+		}
+	}
+	for _, probe := range []*corev1.Probe{spec.Containers[0].ReadinessProbe, spec.Containers[0].LivenessProbe} {
+		probe.HTTPGet.Host = address
+	}
+	config.HealthAddress = net.JoinHostPort(address, strconv.Itoa(healthPort))
 	data, err := config.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("encoding the bootstrap file: %w", err)
 	}
-	return &corev1.ConfigMap{ObjectMeta: objectMeta(g, p), Data: map[string]string{configFile: string(data)}}, nil
+	meta := *ds.ObjectMeta.DeepCopy()
+	meta.Name = name
+	return &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{configFile: string(data)}}, nil
 }
 
 // xdsCertificate asks cert-manager for the client certificate that proves which gateway a data plane belongs to.
@@ -147,23 +161,21 @@ func xdsCertificate(g *v1alpha2.KamajiGateway, p placement) *unstructured.Unstru
 	return c
 }
 
-func daemonSet(g *v1alpha2.KamajiGateway, p placement, config *corev1.ConfigMap) *appsv1.DaemonSet {
-	sum := sha256.Sum256([]byte(config.Data[configFile]))
+// daemonSet still lacks what revise adds. A new pod starts before the old one ends, which then drains: data planes share their
+// listening sockets, and declare no ports, which would keep the two from one node.
+func daemonSet(g *v1alpha2.KamajiGateway, p placement) *appsv1.DaemonSet {
 	return &appsv1.DaemonSet{
 		ObjectMeta: objectMeta(g, p),
 		Spec: appsv1.DaemonSetSpec{
 			Selector:        &metav1.LabelSelector{MatchLabels: dataPlaneLabels(g)},
-			MinReadySeconds: 1,
+			MinReadySeconds: minReadySeconds,
 			UpdateStrategy: appsv1.DaemonSetUpdateStrategy{
 				Type:          appsv1.RollingUpdateDaemonSetStrategyType,
-				RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: ptr.To(intstr.FromInt32(1)), MaxSurge: ptr.To(intstr.FromInt32(0))},
+				RollingUpdate: &appsv1.RollingUpdateDaemonSet{MaxUnavailable: ptr.To(intstr.FromInt32(0)), MaxSurge: ptr.To(intstr.FromInt32(1))},
 			},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{
-					Labels:      dataPlaneLabels(g),
-					Annotations: map[string]string{"controlplane.cluster.x-k8s.io/bootstrap-hash": hex.EncodeToString(sum[:16])},
-				},
-				Spec: podSpec(g, p),
+				ObjectMeta: metav1.ObjectMeta{Labels: dataPlaneLabels(g)},
+				Spec:       podSpec(g, p),
 			},
 		},
 	}
@@ -191,7 +203,7 @@ func podSpec(g *v1alpha2.KamajiGateway, p placement) corev1.PodSpec {
 		Containers: []corev1.Container{gatewayContainer(g, p)},
 		Volumes: []corev1.Volume{
 			{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{
-				LocalObjectReference: corev1.LocalObjectReference{Name: dataPlaneName(g.Name)}, DefaultMode: ptr.To[int32](0o444),
+				DefaultMode: ptr.To[int32](0o444),
 			}}},
 			{Name: "tls", VolumeSource: corev1.VolumeSource{Secret: &corev1.SecretVolumeSource{
 				SecretName: xdsSecretName(g.Name), DefaultMode: ptr.To[int32](0o440),
@@ -211,7 +223,7 @@ func gatewayContainer(g *v1alpha2.KamajiGateway, p placement) corev1.Container {
 	probe := func(path string, period, failures int32) *corev1.Probe {
 		return &corev1.Probe{
 			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{
-				Host: healthAddress(g.Name), Port: intstr.FromInt32(healthPort), Path: path, Scheme: corev1.URISchemeHTTP,
+				Port: intstr.FromInt32(healthPort), Path: path, Scheme: corev1.URISchemeHTTP,
 			}},
 			PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 2, SuccessThreshold: 1,
 		}

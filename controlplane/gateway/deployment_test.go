@@ -4,11 +4,13 @@ package gateway
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -99,19 +101,57 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
-// The data plane reads the very file that it is given.
+// The data plane reads the very file that it is given, and answers where it is probed.
 func TestBootstrapLoads(t *testing.T) {
-	config, err := bootstrapConfig(testGateway(), here)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ds, config := pods(t, testGateway(), here)
 	got, err := bootstrap.Parse([]byte(config.Data[configFile]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Node.Gateway != "default" || got.XDS.ServerName != "kamaji-xds.kamaji-system.svc" {
+	if got.Node.Gateway != "default" || got.XDS.Address != here.xdsAddress {
 		t.Errorf("got %+v", got)
 	}
+	probe := ds.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet
+	if want := net.JoinHostPort(probe.Host, probe.Port.String()); got.HealthAddress != want {
+		t.Errorf("health is at %s, and probed at %s", got.HealthAddress, want)
+	}
+}
+
+// Pods of two versions, or of two gateways, can run side by side on one node.
+func TestPodsOfTwoVersionsDoNotCollide(t *testing.T) {
+	other, elsewhere, older := testGateway(), here, here
+	other.Name = "other"
+	elsewhere.xdsAddress = "xds.example.com:18000"
+	older.image = "example.com/kamaji-gateway:v0"
+	hosts, configs := map[string]bool{}, map[string]bool{}
+	for _, tc := range []struct {
+		g *v1alpha2.KamajiGateway
+		p placement
+	}{{testGateway(), here}, {testGateway(), older}, {testGateway(), elsewhere}, {other, here}} {
+		ds, config := pods(t, tc.g, tc.p)
+		hosts[ds.Spec.Template.Spec.Containers[0].LivenessProbe.HTTPGet.Host] = true
+		configs[config.Name] = true
+	}
+	if len(hosts) != 4 || len(configs) != 4 {
+		t.Errorf("got health addresses %v and configurations %v, want 4 of each", hosts, configs)
+	}
+}
+
+func pods(t *testing.T, g *v1alpha2.KamajiGateway, p placement) (ds *appsv1.DaemonSet, config *corev1.ConfigMap) {
+	t.Helper()
+	objects, err := dataPlane(g, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *appsv1.DaemonSet:
+			ds = o
+		case *corev1.ConfigMap:
+			config = o
+		}
+	}
+	return ds, config
 }
 
 func TestEnvoyIsNotDeployed(t *testing.T) {

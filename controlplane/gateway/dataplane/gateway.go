@@ -70,7 +70,7 @@ type Gateway struct {
 func New(config *bootstrap.Config, options Options) (*Gateway, error) {
 	g := &Gateway{config: config, log: options.Log, metrics: newMetrics(), routes: upstream.NewSet(), state: newState()}
 	var err error
-	if g.health, err = net.Listen("tcp", config.HealthAddress); err != nil {
+	if g.health, err = listenHealth(config.HealthAddress); err != nil {
 		return nil, fmt.Errorf("opening the health port: %w", err)
 	}
 	g.accessLog = newAccessLog(options.AccessLog)
@@ -135,14 +135,15 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	stop()
 	g.draining.Store(true)
-	g.log.Info("Draining", "connections", g.relay.Active(), "for", g.config.Drain())
+	// A successor may have the same health address: from here on the answers are its own.
+	_ = health.Close()
+	g.log.Info("Draining", "connections", g.relay.Active(), "for", g.config.Drain().String())
 	deadline, cancel := context.WithTimeout(context.Background(), g.config.Drain())
 	defer cancel()
 	if left := g.relay.Drain(deadline); left != nil {
 		g.log.Info("Closed the connections that were left")
 	}
 	g.save()
-	_ = health.Close()
 	parts.Wait()
 	g.accessLog.close()
 	return err

@@ -3,11 +3,30 @@
 package dataplane
 
 import (
+	"context"
+	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sys/unix"
 )
+
+// listenHealth shares the port with a process that is about to take over, or to end: pods of a DaemonSet that are replaced
+// run side by side for a while, in the network namespace of the node.
+func listenHealth(address string) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if controlErr := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+		}); controlErr != nil {
+			return controlErr
+		}
+		return err
+	}}
+	return config.Listen(context.Background(), "tcp", address)
+}
 
 // healthServer answers /healthz while the process runs, /readyz while it takes connections (it was
 // configured once, by the control plane or from disk, and is not draining), and /metrics.
