@@ -103,7 +103,10 @@ func (l *listeners) unsetShared(name route.Listener) {
 	l.stop(addr)
 	if name == route.Private {
 		for port := range l.ports {
-			l.stop(netip.AddrPortFrom(addr.Addr(), port))
+			at := netip.AddrPortFrom(addr.Addr(), port)
+			if l.shared[route.Public] != at { // which may have taken a tenant port's place already
+				l.stop(at)
+			}
 		}
 	}
 }
