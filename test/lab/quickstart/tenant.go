@@ -175,8 +175,8 @@ func blockPublic(ctx context.Context, l *Lab) error {
 		}
 		return time.Parse(time.RFC3339Nano, text)
 	}
-	before, err := lease()
-	if err != nil {
+	var before time.Time
+	if err := Until(ctx, "a first heartbeat of "+worker, func() (err error) { before, err = lease(); return err }); err != nil {
 		return err
 	}
 	return Until(ctx, "a heartbeat of "+worker, func() error {

@@ -66,6 +66,8 @@ clean_network() {
 	done
 	tables | while read -r _ family name _; do nft delete table "$family" "$name"; done
 	sets | while IFS= read -r s; do ipset destroy "$s"; done
+	# The cluster templates mark the routes they add with this protocol number.
+	ip route flush proto 242 2>/dev/null
 	if [ "$ipvs" -gt 0 ] && command -v ipvsadm >/dev/null 2>&1; then ipvsadm -C; fi
 }
 
