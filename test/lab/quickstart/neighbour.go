@@ -61,6 +61,7 @@ func oneFree(ctx context.Context, l *Lab) error {
 	return l.Free(ctx, 1)
 }
 
+// Scale asks for a number of workers of a Cluster.
 func (l *Lab) Scale(ctx context.Context, name string, workers int) error {
 	_, err := l.Kubectl(ctx, "-n", Namespace, "scale", "machinedeployment", name+"-md-0", "--replicas", strconv.Itoa(workers))
 	return err
