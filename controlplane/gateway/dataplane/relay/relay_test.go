@@ -157,7 +157,7 @@ func TestBrokenConnections(t *testing.T) {
 		_, _ = io.ReadFull(c, make([]byte, 1))
 		_ = c.SetLinger(0)
 		_ = c.Close()
-		_ = <-gone
+		<-gone //nolint:errcheck // any end will do
 		if s := <-p.done; s.Reason != ClientReset {
 			t.Errorf("reason %s", s.Reason)
 		}
