@@ -9,8 +9,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,9 +109,12 @@ func readLease(path string) (map[string]string, error) {
 			lease[name] = value
 		}
 	}
-	if lease["FLANNEL_SUBNET"] == "" || lease["FLANNEL_NETWORK"] == "" {
-		return nil, errors.New("flanneld's lease has no subnet")
+	// The lease names the bridge's own address, as in 10.244.1.1/24; host-local wants the subnet.
+	subnet, err := netip.ParsePrefix(lease["FLANNEL_SUBNET"])
+	if err != nil || lease["FLANNEL_NETWORK"] == "" {
+		return nil, fmt.Errorf("flanneld's lease in %s has no subnet: %w", path, err)
 	}
+	lease["FLANNEL_SUBNET"] = subnet.Masked().String()
 	return lease, nil
 }
 
