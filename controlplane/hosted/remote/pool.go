@@ -31,6 +31,9 @@ const (
 	// requestTimeout bounds one request. A tenant that is slower is treated as
 	// one that does not answer, and does not hold a worker any longer.
 	requestTimeout = 10 * time.Second
+	// dialTimeout is short because the address is one hop away, and because no
+	// answer at all is normal: a Service that kube-proxy has not heard of yet.
+	dialTimeout = 2 * time.Second
 	// handshakeTimeout bounds the TLS handshake.
 	handshakeTimeout = 3 * time.Second
 	// idleTimeout after which connection and client are given up. Shorter than
@@ -173,10 +176,14 @@ func (p *Pool) open(kubeconfig []byte, address string) (*Tenant, error) {
 	}
 	// Not through client-go's transport cache, which never forgets a tenant. No
 	// proxy either: the address is one of the management cluster.
+	dial := p.Dial
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
 	httpClient := &http.Client{
 		Timeout: requestTimeout,
 		Transport: &http.Transport{
-			DialContext:         p.Dial,
+			DialContext:         dial,
 			TLSClientConfig:     tls,
 			TLSHandshakeTimeout: handshakeTimeout,
 			ForceAttemptHTTP2:   true,

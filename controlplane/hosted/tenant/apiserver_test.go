@@ -83,7 +83,7 @@ func (k *kubelet) run(t *testing.T, c client.Client, deployment *appsv1.Deployme
 		_ = cmd.Wait()
 		if t.Failed() {
 			lines := strings.Split(log.String(), "\n")
-			t.Logf("kube-apiserver %s\n%s", strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-60):], "\n"))
+			t.Logf("kube-apiserver %s\n%s", strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-15):], "\n"))
 		}
 	})
 	k.mu.Lock()

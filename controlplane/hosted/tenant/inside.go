@@ -112,7 +112,6 @@ func reportInside(s *scope, checksum string) {
 	addon(&status.Addons.KubeProxy, spec.KubeProxy != nil)
 
 	konnectivity := &status.Addons.Konnectivity
-	konnectivity.Enabled = spec.Konnectivity != nil
 	if spec.Konnectivity == nil {
 		*konnectivity = kamajiv1alpha1.KonnectivityStatus{}
 		return

@@ -53,6 +53,8 @@ func report(s *scope, objects []client.Object) {
 	if sum, exists := sums[desired.StorageConfig]; exists {
 		status.Storage.Config = kamajiv1alpha1.ConfigSecretStatus{SecretName: desired.Name(s.tenant, desired.StorageConfig), Checksum: sum}
 	}
+	// enabled is required beside the others, so they are set together.
+	status.Addons.Konnectivity.Enabled = s.tenant.Spec.Addons.Konnectivity != nil
 	if sum, exists := sums[desired.EgressConfig]; exists {
 		status.Addons.Konnectivity.ConfigMap = kamajiv1alpha1.KonnectivityConfigMapStatus{Name: desired.Name(s.tenant, desired.EgressConfig), Checksum: sum}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -32,11 +33,15 @@ func set(tenant *kamajiv1alpha1.TenantControlPlane) apply.Set {
 	}
 }
 
+// foreignRetry is how soon it is noticed that somebody else's object has gone,
+// which no watch of ours reports.
+const foreignRetry = 30 * time.Second
+
 // explain turns an object that belongs to somebody else into a verdict for the
 // user, and leaves every other error alone.
 func explain(err error) error {
 	if foreign, ok := errors.AsType[*apply.ForeignError](err); ok {
-		return phase.Fatal(kamajiv1alpha1.ForeignObjectReason, "%v", foreign)
+		return phase.WaitFor(foreignRetry, kamajiv1alpha1.ForeignObjectReason, "%v", foreign)
 	}
 	return err
 }

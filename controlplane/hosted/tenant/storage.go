@@ -128,13 +128,14 @@ func release(backends []backend) {
 }
 
 // verdict keeps the reasons of the storage layer as condition reasons. What may
-// pass is retried less and less often: many tenants share one store.
+// pass is retried less and less often: many tenants share one store. A schema
+// that is taken may become free when its owner is deleted.
 func (r *Reconciler) verdict(tenant *kamajiv1alpha1.TenantControlPlane, err error) error {
 	reason := string(storage.ReasonOf(err))
 	switch {
 	case err == nil:
 		return nil
-	case storage.IsPermanent(err):
+	case storage.IsPermanent(err) && storage.ReasonOf(err) != storage.ReasonTaken:
 		return phase.Fatal(reason, "%v", err)
 	default:
 		key := memoryKey{tenant: client.ObjectKeyFromObject(tenant), task: taskStorage}

@@ -67,7 +67,7 @@ func StartEtcd(t testing.TB) *Etcd {
 		"--listen-peer-urls="+peerURL, "--initial-advertise-peer-urls="+peerURL, "--initial-cluster=test="+peerURL,
 		"--client-cert-auth", "--trusted-ca-file="+filepath.Join(dir, "ca.crt"),
 		"--cert-file="+filepath.Join(dir, "server.crt"), "--key-file="+filepath.Join(dir, "server.key"),
-		"--unsafe-no-fsync", "--log-level=error")
+		"--unsafe-no-fsync", "--log-level=fatal")
 	e.cmd.Stderr = &log
 	if err := e.cmd.Start(); err != nil {
 		t.Fatalf("starting etcd: %v", err)

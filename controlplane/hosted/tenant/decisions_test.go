@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+func TestRollout(t *testing.T) {
+	for name, c := range map[string]struct {
+		status   appsv1.DeploymentStatus
+		replicas int32
+		want     string
+	}{
+		"just created":             {appsv1.DeploymentStatus{}, 2, kamajiv1alpha1.RolloutInProgressReason},
+		"pods start":               {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 2}, 2, kamajiv1alpha1.RolloutInProgressReason},
+		"one of two serves":        {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: 1}, 2, phase.ReasonDone},
+		"old ones are left":        {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 4, UpdatedReplicas: 2, ReadyReplicas: 3}, 2, kamajiv1alpha1.RolloutInProgressReason},
+		"change not observed":      {appsv1.DeploymentStatus{ObservedGeneration: 1, Replicas: 2, UpdatedReplicas: 2, ReadyReplicas: 2}, 2, kamajiv1alpha1.RolloutInProgressReason},
+		"scaled to zero":           {appsv1.DeploymentStatus{ObservedGeneration: 2}, 0, kamajiv1alpha1.SleepingReason},
+		"scaling to zero":          {appsv1.DeploymentStatus{ObservedGeneration: 2, Replicas: 1, UpdatedReplicas: 1}, 0, kamajiv1alpha1.RolloutInProgressReason},
+		"new ones don't get ready": {failed(appsv1.DeploymentProgressing, corev1.ConditionFalse), 2, kamajiv1alpha1.RolloutFailedReason},
+		"pods can't be created":    {failed(appsv1.DeploymentReplicaFailure, corev1.ConditionTrue), 2, kamajiv1alpha1.RolloutFailedReason},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Generation: 2}, Status: c.status}
+			if reason, message := phase.Outcome(rollout(d, c.replicas)); reason != c.want {
+				t.Errorf("want %s, got %s: %s", c.want, reason, message)
+			}
+		})
+	}
+}
+
+func failed(kind appsv1.DeploymentConditionType, status corev1.ConditionStatus) appsv1.DeploymentStatus {
+	return appsv1.DeploymentStatus{
+		ObservedGeneration: 2, Replicas: 4, UpdatedReplicas: 2, ReadyReplicas: 2,
+		Conditions: []appsv1.DeploymentCondition{{Type: kind, Status: status, Message: "quota exceeded"}},
+	}
+}
+
+func TestStage(t *testing.T) {
+	type change = func(*kamajiv1alpha1.TenantControlPlane)
+	for want, c := range map[kamajiv1alpha1.VersionPhase]change{
+		kamajiv1alpha1.PhaseReady: func(*kamajiv1alpha1.TenantControlPlane) {},
+		kamajiv1alpha1.PhaseSleeping: func(tn *kamajiv1alpha1.TenantControlPlane) {
+			tn.Spec.ControlPlane.Deployment.Replicas = ptr.To[int32](0)
+		},
+		kamajiv1alpha1.PhaseProvisioning: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Status.Kubernetes.Version.Version = "" },
+		kamajiv1alpha1.PhaseUpgrading:    func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" },
+		kamajiv1alpha1.PhaseNotReady:     func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Status.Kubernetes.Deployment.ReadyReplicas = 0 },
+		kamajiv1alpha1.PhaseWriteLimited: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.WritePermissions.BlockCreation = true },
+	} {
+		tn := &kamajiv1alpha1.TenantControlPlane{}
+		tn.Spec.Kubernetes.Version = "1.35.0"
+		tn.Status.Kubernetes.Version.Version = "v1.35.0"
+		tn.Status.Kubernetes.Deployment.ReadyReplicas = 2
+		tn.Status.ObservedGeneration = 1
+		c(tn)
+		if got := stage(tn); got != want {
+			t.Errorf("want %s, got %s", want, got)
+		}
+	}
+}
+
+func TestMemory(t *testing.T) {
+	var m memory
+	key, now := memoryKey{task: taskInside}, time.Now()
+	if done, _ := m.done(key, []string{"a"}, now); done {
+		t.Error("an empty memory says done")
+	}
+	for i, want := range []time.Duration{1, 2, 4, 5, 5} {
+		if got := m.backOff(key, time.Second, 5*time.Second); got != want*time.Second {
+			t.Errorf("failure %d: wait %s", i, got)
+		}
+	}
+	next := m.remember(key, []string{"a"}, now)
+	if next.Before(now.Add(resyncEvery/2)) || next.After(now.Add(resyncEvery)) {
+		t.Errorf("next check after %s", next.Sub(now))
+	}
+	if done, at := m.done(key, []string{"a"}, now); !done || !at.Equal(next) {
+		t.Errorf("done %v, next %s", done, at)
+	}
+	if done, _ := m.done(key, []string{"b"}, now); done {
+		t.Error("other inputs count as done")
+	}
+	if done, _ := m.done(key, []string{"a"}, next); done {
+		t.Error("the check is never due")
+	}
+	if got := m.backOff(key, time.Second, 5*time.Second); got != time.Second {
+		t.Errorf("after a success the first failure waits %s", got)
+	}
+	m.forget(key.tenant)
+	if done, _ := m.done(key, []string{"a"}, now); done {
+		t.Error("a forgotten task counts as done")
+	}
+}
