@@ -330,14 +330,23 @@ func (c *client) alive() bool {
 // ended waits for the end of the connection.
 func (c *client) ended() { _, _ = io.Copy(io.Discard, c.in) }
 
+// given are the ports that freePort returned: one is used on several addresses.
+var given = map[uint16]bool{}
+
 func freePort(t *testing.T, addr netip.Addr) uint16 {
 	t.Helper()
-	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := l.Addr().(*net.TCPAddr).AddrPort().Port()
+		_ = l.Close()
+		if !given[port] {
+			given[port] = true
+			return port
+		}
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).AddrPort().Port()
 }
 
 // lines collects what is written.

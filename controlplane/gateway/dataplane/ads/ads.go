@@ -66,7 +66,7 @@ func (c *Client) Run(ctx context.Context) {
 		if answered {
 			pause = backoffMin
 		}
-		c.Log.Warn("Lost the control plane, keeping the routes as they are", "address", c.XDS.Address, "error", err, "retryIn", pause)
+		c.Log.Warn("Lost the control plane, keeping the routes as they are", "address", c.XDS.Address, "error", err, "retryIn", pause.String())
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause/2 + rand.N(pause/2)):

@@ -112,7 +112,8 @@ func (l *loop) greet(c *conn) {
 		if c.hello == nil {
 			c.hello = hello.New()
 		}
-		n, err := unix.Read(int(c.client.fd), c.hello.Free())
+		free := c.hello.Free()
+		n, err := unix.Read(int(c.client.fd), free)
 		switch {
 		case err == unix.EAGAIN:
 			c.client.readable = false
@@ -126,6 +127,7 @@ func (l *loop) greet(c *conn) {
 			l.end(c, ClientGone)
 			return
 		}
+		c.client.readable = n == len(free) || c.client.ending // as in copy
 		complete, err := c.hello.Filled(n)
 		if err != nil {
 			l.refuse(c, refusalOf(err))
@@ -272,19 +274,8 @@ func (l *loop) linger(c *conn) {
 	}
 }
 
-// end closes both sockets, reports and forgets c.
+// end closes both sockets, forgets c and reports.
 func (l *loop) end(c *conn, why Reason) {
-	switch {
-	case c.flow != nil:
-		c.flow.Done(Summary{
-			Reason: why, Local: c.local, Sent: c.client.moved, Received: c.upstream.moved, Duration: l.now.Sub(c.accepted),
-		})
-	case c.state == greeting:
-		l.relay.policy.Rejected(c.incoming(), why)
-	}
-	if c.hello != nil {
-		c.hello.Release()
-	}
 	if c.group != nil {
 		if c.prev != nil {
 			c.prev.next = c.next
@@ -302,10 +293,21 @@ func (l *loop) end(c *conn, why Reason) {
 		}
 	}
 	l.timers.clear(c)
-	c.state = lingering // no turn of the loop touches it again
 	l.conns[c.id] = nil
 	l.free = append(l.free, c.id)
 	l.load.Add(-1)
 	l.relay.active.Add(-1)
+	switch {
+	case c.flow != nil:
+		c.flow.Done(Summary{
+			Reason: why, Local: c.local, Sent: c.client.moved, Received: c.upstream.moved, Duration: l.now.Sub(c.accepted),
+		})
+	case c.state == greeting:
+		l.relay.policy.Rejected(c.incoming(), why)
+	}
+	if c.hello != nil {
+		c.hello.Release()
+	}
+	c.state = lingering // no turn of the loop touches it again
 	l.checkIdle()
 }

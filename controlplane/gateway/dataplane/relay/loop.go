@@ -105,7 +105,8 @@ func (l *loop) run() {
 }
 
 // wait returns the number of events. It looks without blocking first: under load there is always
-// something, and a call that cannot block needs no help from Go's scheduler.
+// something, and a call that cannot block does not involve Go's scheduler. (Parking in Go's own poller,
+// with the epoll instance nested in it, was measured too: twice the processor time per message.)
 func (l *loop) wait(batch []unix.EpollEvent) int {
 	raw, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&batch[0])), eventBatch, 0, 0, 0)
 	if n := int(raw); n > 0 || len(l.ready) > 0 || len(l.accepting) > 0 {

@@ -182,12 +182,7 @@ func TestBrokenConnections(t *testing.T) {
 }
 
 func TestConnectRetries(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	refusing := closed.Addr().(*net.TCPAddr).AddrPort()
-	_ = closed.Close()
+	refusing := bound(t)
 	silent := blackHole(t)
 	p := newStatic(refusing, silent, backend(t, echo))
 	p.timeout = 300 * time.Millisecond
@@ -209,20 +204,35 @@ func TestConnectRetries(t *testing.T) {
 	}
 }
 
+// bound is an address that refuses connections and that nobody else gets.
+func bound(t *testing.T) netip.AddrPort {
+	t.Helper()
+	addr, _ := bind(t)
+	return addr
+}
+
 // blackHole is an address that does not answer: a listener whose accept queue is full.
 func blackHole(t *testing.T) netip.AddrPort {
+	t.Helper()
+	addr, fd := bind(t)
+	if err := unix.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	dialRaw(t, addr) // a queue of length 0 takes one
+	return addr
+}
+
+func bind(t *testing.T) (netip.AddrPort, int) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Close(fd) })
-	if err := errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0)); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	addr := localAddr(fd)
-	dialRaw(t, addr) // a queue of length 0 takes one
-	return addr
+	return localAddr(fd), fd
 }
 
 func TestRefusals(t *testing.T) {
@@ -271,18 +281,6 @@ func TestSilentClientIsDropped(t *testing.T) {
 	}
 }
 
-func TestTooManyConnections(t *testing.T) {
-	p := newStatic(backend(t, echo))
-	_, addr := start(t, p, Options{MaxConnections: 1})
-	c := dial(t, addr)
-	ping(t, c)
-	_, _ = io.ReadAll(dialRaw(t, addr))
-	if why := <-p.rejected; why != Overload {
-		t.Errorf("reason %s", why)
-	}
-	ping(t, c)
-}
-
 func TestCloseGroupClosesOnlyItsConnections(t *testing.T) {
 	p := newStatic(backend(t, echo))
 	r, addr := start(t, p, Options{Loops: 3})
@@ -308,66 +306,6 @@ func TestCloseGroupClosesOnlyItsConnections(t *testing.T) {
 	ping(t, kept)
 	if n := r.Active(); n != 1 {
 		t.Errorf("%d connections left", n)
-	}
-}
-
-func TestDrainWaitsForConnections(t *testing.T) {
-	p := newStatic(backend(t, echo))
-	r, addr := start(t, p, Options{})
-	c := dial(t, addr)
-	ping(t, c)
-	ctx, cancel := context.WithCancel(context.Background())
-	drained := make(chan error, 1)
-	go func() { drained <- r.Drain(ctx) }()
-	for { // until the listener is closed
-		n, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(addr))
-		if err != nil {
-			break
-		}
-		_ = n.Close()
-	}
-	ping(t, c)
-	cancel()
-	if err := <-drained; !errors.Is(err, context.Canceled) {
-		t.Errorf("drain: %v", err)
-	}
-	if s := <-p.done; s.Reason != Shutdown {
-		t.Errorf("reason %s", s.Reason)
-	}
-	if _, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil); !errors.Is(err, errClosed) {
-		t.Errorf("listening after the shutdown: %v", err)
-	}
-}
-
-func TestUnlistenKeepsConnections(t *testing.T) {
-	p := newStatic(backend(t, echo))
-	r, _ := start(t, p, Options{})
-	l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), "tag")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := dial(t, l.Addr)
-	ping(t, c)
-	r.Unlisten(l)
-	r.Unlisten(l)
-	again, err := r.Listen(l.Addr, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ping(t, c)
-	ping(t, dial(t, again.Addr))
-}
-
-func TestListenOnAnAddressOfAnotherHost(t *testing.T) {
-	p := newStatic()
-	r, _ := start(t, p, Options{})
-	for _, addr := range []string{"192.0.2.1:0", "[2001:db8::1]:0"} { // documentation ranges
-		l, err := r.Listen(netip.MustParseAddrPort(addr), nil)
-		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
-			t.Errorf("%v", err)
-		} else if err == nil && l.Addr.Addr() != netip.MustParseAddrPort(addr).Addr() {
-			t.Errorf("listening on %s instead of %s", l.Addr, addr)
-		}
 	}
 }
 

@@ -145,9 +145,12 @@ func (s *side) received(to *side, n int, err error) bool {
 		s.failed, s.done = true, true
 		return false
 	case n == 0:
-		// Everything before was written, so this is the moment to pass on the end of the stream.
+		// Everything before was written, so this is the moment to pass on the end of the stream. When
+		// it was the second one, closing does that.
 		s.done = true
-		_ = unix.Shutdown(int(to.fd), unix.SHUT_WR)
+		if !to.done {
+			_ = unix.Shutdown(int(to.fd), unix.SHUT_WR)
+		}
 		return false
 	}
 	s.moved += uint64(n)
