@@ -63,6 +63,7 @@ func TestLife(t *testing.T) {
 	t.Run("a second pass writes nothing", func(t *testing.T) { w.settled(t, name) })
 	t.Run("a wiped status comes back", w.wiped)
 	t.Run("what was removed comes back", w.drift)
+	t.Run("a CA without labels stays", w.unlabelled)
 	t.Run("paused", w.paused)
 	t.Run("unsupported version", w.version)
 	t.Run("deletion", w.deletion)
@@ -178,6 +179,33 @@ func (w *world) drift(t *testing.T) {
 	})
 	w.pods(t, name, 2)
 	w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
+}
+
+// unlabelled takes the labels off the authority, so that the cache loses it.
+func (w *world) unlabelled(t *testing.T) {
+	secret := &corev1.Secret{}
+	ca := types.NamespacedName{Namespace: system, Name: name + "-ca"}
+	if err := w.client.Get(t.Context(), ca, secret); err != nil {
+		t.Fatal(err)
+	}
+	bare := secret.DeepCopy()
+	bare.Labels = nil
+	if err := w.client.Patch(t.Context(), bare, client.MergeFrom(secret)); err != nil {
+		t.Fatal(err)
+	}
+	after := &corev1.Secret{}
+	w.eventually(t, func(ctx context.Context) string {
+		if err := w.client.Get(ctx, ca, after); err != nil {
+			return err.Error()
+		}
+		if len(after.Labels) == 0 {
+			return "the labels are not restored"
+		}
+		return ""
+	})
+	if diff := cmp.Diff(secret.Data, after.Data); diff != "" {
+		t.Errorf("the authority was replaced: %s", diff)
+	}
 }
 
 func (w *world) paused(t *testing.T) {

@@ -4,8 +4,9 @@ package tenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,45 +25,33 @@ var generated = []string{
 	kubeconfig.Admin, kubeconfig.ControllerManager, kubeconfig.Scheduler, kubeconfig.Konnectivity,
 }
 
-// readCached fills in what the cache holds of the generated Secrets.
-func (r *Reconciler) readCached(ctx context.Context, s *scope) error {
+// read fills in what the reader holds of the generated Secrets. They are read by
+// name and not by label: a label that somebody has removed must not make an
+// authority look as if it had never existed.
+func (s *scope) read(ctx context.Context, reader client.Reader) error {
+	secrets := make([]*corev1.Secret, len(generated))
+	errs := make([]error, len(generated))
+	var wg sync.WaitGroup
+	for i, name := range generated {
+		wg.Go(func() {
+			secret := &corev1.Secret{}
+			key := client.ObjectKey{Namespace: s.tenant.Namespace, Name: desired.Name(s.tenant, name)}
+			switch err := reader.Get(ctx, key, secret); {
+			case err == nil:
+				secrets[i] = secret
+			case !apierrors.IsNotFound(err):
+				errs[i] = fmt.Errorf("reading Secret %s: %w", key, err)
+			}
+		})
+	}
+	wg.Wait()
 	s.existing, s.rotate, s.rotated = map[string]map[string][]byte{}, map[string]bool{}, map[string]string{}
-	for _, name := range generated {
-		secret := &corev1.Secret{}
-		key := client.ObjectKey{Namespace: s.tenant.Namespace, Name: desired.Name(s.tenant, name)}
-		err := r.Client.Get(ctx, key, secret)
-		switch {
-		case apierrors.IsNotFound(err):
-		case err != nil:
-			return fmt.Errorf("reading Secret %s: %w", key, err)
-		default:
-			s.take(name, secret)
+	for i, secret := range secrets {
+		if secret != nil {
+			s.take(generated[i], secret)
 		}
 	}
-	return nil
-}
-
-// readLive fills in what the API server holds of them, by one request.
-func (r *Reconciler) readLive(ctx context.Context, s *scope) error {
-	var secrets corev1.SecretList
-	err := r.Live.List(ctx, &secrets, client.InNamespace(s.tenant.Namespace), client.MatchingLabels{
-		kamajiv1alpha1.ProjectLabel: kamajiv1alpha1.ProjectLabelValue,
-		kamajiv1alpha1.NameLabel:    s.tenant.Name,
-	})
-	if err != nil {
-		return fmt.Errorf("listing the Secrets of TenantControlPlane %s: %w", client.ObjectKeyFromObject(s.tenant), err)
-	}
-	known := map[string]bool{}
-	for _, name := range generated {
-		known[name] = true
-	}
-	s.existing, s.rotate, s.rotated = map[string]map[string][]byte{}, map[string]bool{}, map[string]string{}
-	for i := range secrets.Items {
-		if name, ours := strings.CutPrefix(secrets.Items[i].Name, s.tenant.Name+"-"); ours && known[name] {
-			s.take(name, &secrets.Items[i])
-		}
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (s *scope) take(name string, secret *corev1.Secret) {
@@ -85,7 +74,7 @@ func (r *Reconciler) generate(ctx context.Context, s *scope, issue func() (chang
 	if err != nil || !changed || s.confirmed {
 		return err
 	}
-	if err := r.readLive(ctx, s); err != nil {
+	if err := s.read(ctx, r.Live); err != nil {
 		return err
 	}
 	s.confirmed = true

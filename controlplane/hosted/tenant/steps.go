@@ -12,6 +12,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
@@ -37,11 +38,14 @@ func set(tenant *kamajiv1alpha1.TenantControlPlane) apply.Set {
 // which no watch of ours reports.
 const foreignRetry = 30 * time.Second
 
-// explain turns an object that belongs to somebody else into a verdict for the
-// user, and leaves every other error alone.
+// explain turns objects that belong to somebody else, and objects that the API
+// server finds invalid, into verdicts for the user. It leaves other errors alone.
 func explain(err error) error {
 	if foreign, ok := errors.AsType[*apply.ForeignError](err); ok {
 		return phase.WaitFor(foreignRetry, kamajiv1alpha1.ForeignObjectReason, "%v", foreign)
+	}
+	if apierrors.IsInvalid(err) {
+		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "a field of the spec leads to an invalid object: %v", err)
 	}
 	return err
 }

@@ -36,7 +36,7 @@ type backend struct {
 // The Service is applied meanwhile: neither needs the other, and both take a
 // round trip or several.
 func (r *Reconciler) store(ctx context.Context, s *scope) error {
-	if err := r.readCached(ctx, s); err != nil {
+	if err := s.read(ctx, r.Client); err != nil {
 		return err
 	}
 	backends, err := r.backends(ctx, s.tenant, storage.NameFor(s.tenant, r.DefaultDataStore))
