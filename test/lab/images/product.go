@@ -38,10 +38,14 @@ func Product(ctx context.Context, log *progress.Log) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
+	commit, err := command.Command{Args: []string{"git", "rev-parse", "HEAD"}, Dir: root}.Output(ctx)
+	if err != nil {
+		commit = "unknown" // an unpacked archive of the sources
+	}
 	images := map[string]v1.Image{}
 	for _, product := range Products {
 		err := log.Step("building "+product, func() error {
-			image, err := build(ctx, root, product, filepath.Join(dir, product))
+			image, err := build(ctx, root, product, commit, filepath.Join(dir, product))
 			images["ghcr.io/cluster-api-provider-kamaji/"+product+":"+ProductVersion] = image
 			return err
 		})
@@ -54,9 +58,11 @@ func Product(ctx context.Context, log *progress.Log) (string, error) {
 }
 
 // build compiles one program and puts it into an image, as /<name>.
-func build(ctx context.Context, root, product, file string) (v1.Image, error) {
+func build(ctx context.Context, root, product, commit, file string) (v1.Image, error) {
+	const version = "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/version."
+	stamp := fmt.Sprintf("-s -w -X %sVersion=%s -X %sCommit=%s", version, ProductVersion, version, commit)
 	_, err := command.Command{
-		Args: []string{"go", "build", "-trimpath", "-ldflags", "-s -w", "-o", file, "./cmd/" + product},
+		Args: []string{"go", "build", "-trimpath", "-ldflags", stamp, "-o", file, "./cmd/" + product},
 		Dir:  root,
 		Env:  []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + runtime.GOARCH},
 	}.Output(ctx)
