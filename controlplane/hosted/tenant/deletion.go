@@ -27,6 +27,9 @@ import (
 // away before it removes the data, so a pod that still runs writes nothing.
 const patience = 60 * time.Second
 
+// stoppingReason of the Deleting condition: the pods are still there.
+const stoppingReason = "StoppingPods"
+
 // delete takes the tenant down and lets the object go. Everything with an owner
 // reference is left to the garbage collector.
 func (r *Reconciler) delete(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (ctrl.Result, error) {
@@ -96,7 +99,7 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 	if left <= 0 {
 		return nil
 	}
-	return phase.WaitFor(left, "StoppingPods", "waits for the pods of Deployment %s to stop, for %s at most", client.ObjectKeyFromObject(tenant), patience)
+	return phase.WaitFor(left, stoppingReason, "waits for the pods of Deployment %s to stop, for %s at most", client.ObjectKeyFromObject(tenant), patience)
 }
 
 // discard removes the tenant from its datastores.
