@@ -34,7 +34,7 @@ const (
 	// DefaultXDSIssuer is the cert-manager Issuer in the manager's namespace that signs both sides of the xDS connection.
 	DefaultXDSIssuer = "kamaji-xds-ca"
 	// DefaultFirstTenantPort and DefaultLastTenantPort are the range of tenant ports of a gateway that names none.
-	DefaultFirstTenantPort, DefaultLastTenantPort int32 = 10000, 32767
+	DefaultFirstTenantPort, DefaultLastTenantPort int32 = 10000, 29999
 
 	container    = "kamaji-gateway"
 	configDir    = "/etc/kamaji-gateway"

@@ -145,7 +145,7 @@ func validation(w *world) {
 	}
 	g := w.gateway("default", "203.0.113.10", "10.0.0.5")
 	w.create(g)
-	if g.Spec.Port != 6443 || g.Spec.TenantPorts == nil || *g.Spec.TenantPorts != (v1alpha2.PortRange{First: 10000, Last: 32767}) || g.Spec.DataPlane.Type != v1alpha2.DataPlaneEmbedded || g.Spec.DataPlane.Placement != v1alpha2.PlacementInCluster {
+	if g.Spec.Port != 6443 || g.Spec.TenantPorts == nil || *g.Spec.TenantPorts != (v1alpha2.PortRange{First: 10000, Last: 29999}) || g.Spec.DataPlane.Type != v1alpha2.DataPlaneEmbedded || g.Spec.DataPlane.Placement != v1alpha2.PlacementInCluster {
 		t.Errorf("defaults: %+v", g.Spec)
 	}
 	for name, change := range map[string]func(*v1alpha2.KamajiGateway){

@@ -174,10 +174,10 @@ type KamajiGatewaySpec struct {
 
 	// tenantPorts is the range on privateAddress from which each tenant gets one stable port, for clients that send
 	// no host name (every pod that uses its cluster's kubernetes Service). Ports that node components of Kubernetes
-	// listen on (10248-10260) are left out. Where Services of type NodePort exist on gateway nodes, end the range below
-	// the node port range. Shrinking the range doesn't move tenants that already have a port.
+	// listen on (10248-10260) are left out, and the default ends below the range of node ports, which a gateway node serves too.
+	// Shrinking the range doesn't move tenants that already have a port.
 	//
-	// +kubebuilder:default={first: 10000, last: 32767}
+	// +kubebuilder:default={first: 10000, last: 29999}
 	// +optional
 	TenantPorts *PortRange `json:"tenantPorts,omitempty"`
 
