@@ -84,6 +84,8 @@ func apiServerArgs(in Input) []string {
 		"goaway-chance": "0.001",
 		// The gateway and kube-proxy need a moment to send new connections elsewhere.
 		"shutdown-delay-duration": shutdownDelay.String(),
+		// Then watches are ended one by one; without it they hold the process until it is killed.
+		"shutdown-watch-termination-grace-period": watchDrain.String(),
 	}
 	if given(user, "authorization-config") {
 		delete(defaults, "authorization-mode")

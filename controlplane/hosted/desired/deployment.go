@@ -23,6 +23,9 @@ const (
 	// shutdownDelay is how long a stopping API server goes on to serve as before.
 	shutdownDelay = 5 * time.Second
 
+	// watchDrain is how long it then takes to end the watches of its clients.
+	watchDrain = 2 * time.Second
+
 	// terminationGrace leaves time for requests after shutdownDelay.
 	terminationGrace int64 = 45
 )
