@@ -7,14 +7,19 @@
 //	Wait   somebody else must move; the object is reconciled again by a watch, or after the given time
 //	Fatal  the user must change something; the object is not retried
 //	other  an error of the environment; retried with the work queue's back-off
+//
+// A conflict is none of them: somebody wrote an object between our read and our write, so the pass has no verdict.
+// It is repeated in a moment and leaves every condition as it was.
 package phase
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -32,6 +37,15 @@ const (
 
 // Ready is the summary condition: true when every step is done.
 const Ready = "Ready"
+
+const (
+	// conflictRetry is how soon a pass is repeated that lost a race for an object: time enough for the cache to
+	// hear of the other's write.
+	conflictRetry = 100 * time.Millisecond
+	// maxMessage bounds a message in bytes, with room for a step's name in front. The API server refuses a condition
+	// with more than 32768 characters, and with it the whole status.
+	maxMessage = 32<<10 - 512
+)
 
 // Step is one stage of a reconciler. Condition names the condition that reports it; Run must be idempotent.
 type Step[S any] struct {
@@ -82,27 +96,42 @@ func Outcome(err error) (reason, message string) {
 	case err == nil:
 		return ReasonDone, ""
 	case errors.As(err, &s):
-		return s.reason, s.message
+		return s.reason, short(s.message)
 	default:
-		return ReasonError, err.Error()
+		return ReasonError, short(err.Error())
 	}
+}
+
+// short cuts what exceeds maxMessage, between characters.
+func short(message string) string {
+	if len(message) <= maxMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:maxMessage], "") + " …"
 }
 
 // Result turns err into what Reconcile returns: the one place where outcomes meet the work queue.
 func Result(err error) (ctrl.Result, error) {
 	var s *stop
-	if errors.As(err, &s) {
+	switch {
+	case errors.As(err, &s):
 		return ctrl.Result{RequeueAfter: s.after}, nil
+	case apierrors.IsConflict(err):
+		return ctrl.Result{RequeueAfter: conflictRetry}, nil
 	}
 	return ctrl.Result{}, err
 }
 
 // Run executes steps in order until one fails, sets the condition of each in conditions, and Ready as their summary.
 // Steps after the failing one keep their last verdict when that was True, since nothing has undone their work, and are Unknown otherwise.
+// A conflict changes no verdict, and no step after it runs.
 // The returned error is the failing step's own; give it to Result after the status was patched.
 func Run[S any](ctx context.Context, conditions *[]metav1.Condition, generation int64, steps []Step[S], scope S) error {
 	for i, step := range steps {
 		err := step.Run(ctx, scope)
+		if apierrors.IsConflict(err) {
+			return err
+		}
 		set(conditions, generation, step.Condition, err)
 		if err == nil {
 			continue

@@ -5,11 +5,16 @@ package phase_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
@@ -45,6 +50,12 @@ func TestRun(t *testing.T) {
 			want:    map[string]string{"A": "True/Done", "B": "False/Error", "C": "Unknown/WaitingForEarlierStep", "Ready": "False/Error"},
 			failure: broken,
 		},
+		"a conflict says nothing": {
+			outcome: fmt.Errorf("patching finalizers: %w", apierrors.NewConflict(schema.GroupResource{Resource: "things"}, "x", broken)),
+			before:  []metav1.Condition{{Type: "B", Status: metav1.ConditionTrue, Reason: "Done"}},
+			want:    map[string]string{"A": "True/Done", "B": "True/Done"},
+			result:  ctrl.Result{RequeueAfter: 100 * time.Millisecond},
+		},
 		"what was done stays done": {
 			outcome: broken,
 			before:  []metav1.Condition{{Type: "C", Status: metav1.ConditionTrue, Reason: "Done"}},
@@ -73,5 +84,22 @@ func TestRun(t *testing.T) {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A message that is too long would keep the whole status from being stored, and so hide itself.
+func TestMessagesFitConditions(t *testing.T) {
+	const most = 32768
+	for name, err := range map[string]error{
+		"error": errors.New(strings.Repeat("é", most)), "wait": phase.Wait("NoPods", "%s", strings.Repeat("x", 2*most)),
+	} {
+		var conditions []metav1.Condition
+		step := phase.Step[struct{}]{Condition: "A", Run: func(context.Context, struct{}) error { return err }}
+		_ = phase.Run(t.Context(), &conditions, 1, []phase.Step[struct{}]{step}, struct{}{})
+		for _, c := range conditions {
+			if len(c.Message) > most || !utf8.ValidString(c.Message) {
+				t.Errorf("%s: condition %s has %d bytes", name, c.Type, len(c.Message))
+			}
+		}
 	}
 }
