@@ -23,3 +23,8 @@
 // serves a TenantControlPlane that nobody created through Cluster API, and the
 // provider can drive an engine that somebody else installed.
 package controlplane
+
+// The manager's diagnostics endpoint asks the API server who may read it.
+//
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
