@@ -208,6 +208,23 @@ func TestTemplateStaysWhenScaled(t *testing.T) {
 	}
 }
 
+// Agents dial the port that the tenant's spec has, at the address of a node.
+func TestNodePortsAreThoseOfTheService(t *testing.T) {
+	tenant := throughGateway().Tenant
+	tenant.Spec.ControlPlane.KamajiGateway = nil
+	tenant.Spec.ControlPlane.Service.ServiceType = kamajiv1alpha1.ServiceTypeNodePort
+	tenant.Spec.NetworkProfile.Port = 31443
+	tenant.Spec.Addons.Konnectivity.KonnectivityServerSpec.Port = 31132
+	want := map[string]int32{desired.APIServerPortName: 31443, desired.KonnectivityPortName: 31132}
+	got := map[string]int32{}
+	for _, port := range desired.Service(tenant).Spec.Ports {
+		got[port.Name] = port.NodePort
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("node ports (-want +got):\n%s", diff)
+	}
+}
+
 func TestRolloutOnChangedSecrets(t *testing.T) {
 	restarts := map[string]bool{
 		pki.CA: true, pki.FrontProxyCA: true, pki.ServiceAccount: true, pki.APIServer: true, pki.APIServerKubeletClient: true,

@@ -41,14 +41,16 @@ func Service(tenant *kamajiv1alpha1.TenantControlPlane) *corev1.Service {
 }
 
 func servicePorts(tenant *kamajiv1alpha1.TenantControlPlane) []corev1.ServicePort {
+	// Clients and agents are told one number, so nodes have to listen on the same as the Service.
+	same := tenant.Spec.ControlPlane.Service.ServiceType == kamajiv1alpha1.ServiceTypeNodePort
 	port := func(name string, number int32) corev1.ServicePort {
-		return corev1.ServicePort{Name: name, Protocol: corev1.ProtocolTCP, Port: number, TargetPort: intstr.FromInt32(number)}
+		p := corev1.ServicePort{Name: name, Protocol: corev1.ProtocolTCP, Port: number, TargetPort: intstr.FromInt32(number)}
+		if same {
+			p.NodePort = number
+		}
+		return p
 	}
-	api := port(APIServerPortName, tenant.Port())
-	if tenant.Spec.ControlPlane.Service.ServiceType == kamajiv1alpha1.ServiceTypeNodePort {
-		api.NodePort = tenant.Port()
-	}
-	out := []corev1.ServicePort{api}
+	out := []corev1.ServicePort{port(APIServerPortName, tenant.Port())}
 	if number := tenant.KonnectivityPort(); number != 0 {
 		out = append(out, port(KonnectivityPortName, number))
 	}

@@ -4,8 +4,8 @@ package v1alpha1
 
 // Annotations that users and other tools set or read.
 const (
-	// PausedAnnotation stops reconciliation of a TenantControlPlane, DataStore,
-	// KubeconfigGenerator or managed Secret. Its presence is enough.
+	// PausedAnnotation stops reconciliation of a TenantControlPlane or DataStore.
+	// Its presence is enough.
 	PausedAnnotation = "kamaji.clastix.io/paused"
 
 	// ChecksumAnnotation holds the hash of the data of a managed Secret or ConfigMap.

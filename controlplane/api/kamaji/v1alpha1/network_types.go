@@ -110,7 +110,8 @@ type KonnectivitySpec struct {
 
 // KonnectivityServerSpec is the server side of the tunnel.
 type KonnectivityServerSpec struct {
-	// port that agents connect to.
+	// port that agents connect to. With serviceType NodePort it is the node port,
+	// too, so the default is out of range there.
 	// +kubebuilder:default=8132
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535

@@ -47,28 +47,32 @@ type TenantControlPlaneList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.networkProfile) || !has(self.networkProfile.loadBalancerClass) || self.controlPlane.service.serviceType == 'LoadBalancer'",message="loadBalancerClass needs serviceType LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="self.controlPlane.service.serviceType != 'LoadBalancer' || oldSelf.controlPlane.service.serviceType != 'LoadBalancer' || (has(self.networkProfile) && has(self.networkProfile.loadBalancerClass)) == (has(oldSelf.networkProfile) && has(oldSelf.networkProfile.loadBalancerClass))",message="loadBalancerClass can't be added or removed while serviceType is LoadBalancer"
 type TenantControlPlaneSpec struct {
-	// dataStore is the name of the DataStore that keeps the state. A change
-	// migrates the tenant to another DataStore with the same driver.
+	// dataStore is the name of the DataStore that keeps the state. This release
+	// can't move the state, so a change is refused once there is some.
 	// +optional
 	DataStore string `json:"dataStore,omitempty"`
 
 	// dataStoreSchema is the name of the tenant's database, or the key prefix in
-	// etcd. It defaults to the UID of the object.
+	// etcd. The webhook gives it a random name, and without the webhook it is the
+	// UID of the object.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="dataStoreSchema can't be changed"
 	// +optional
 	DataStoreSchema string `json:"dataStoreSchema,omitempty"`
 
-	// dataStoreUsername is the name of the tenant's user in the datastore. It
-	// defaults to the UID of the object.
+	// dataStoreUsername is the name of the tenant's user in the datastore. The
+	// webhook sets it to the schema, and without the webhook it is the UID of the
+	// object.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="dataStoreUsername can't be changed"
 	// +optional
 	DataStoreUsername string `json:"dataStoreUsername,omitempty"`
 
 	// dataStoreOverrides keeps single resources, such as events, in another etcd.
+	// Objects that exist already are not moved when it changes.
 	// +optional
 	DataStoreOverrides []DataStoreOverride `json:"dataStoreOverrides,omitempty"`
 
 	// writePermissions makes the tenant's API read-only in part or as a whole.
+	// This release reports it in the phase and does not enforce it.
 	// +optional
 	WritePermissions WritePermissions `json:"writePermissions,omitempty"`
 
