@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,11 +17,13 @@ import (
 var (
 	reasonRow = regexp.MustCompile("(?m)^\\| (`[A-Za-z]+`(?:, `[A-Za-z]+`)*) \\|")
 	code      = regexp.MustCompile("`([^`]+)`")
+	constant  = regexp.MustCompile(`(?m)^\s*(?:const )?(\w+)(?: \w+)? += "(\w+)"$`)
 	tableRow  = regexp.MustCompile(`(?m)^\| [^|]+ \|([^|]+)\|$`)
 	link      = regexp.MustCompile(`\]\(([^)#]+)`)
 )
 
-// Every reason that docs/troubleshooting.md explains is one that the code can report.
+// Every reason that docs/troubleshooting.md explains is one that the code can report: it is written where it is used,
+// or a constant with that value is used.
 func TestTroubleshootingKnowsOnlyRealReasons(t *testing.T) {
 	content, err := read("docs/troubleshooting.md")
 	if err != nil {
@@ -40,13 +43,23 @@ func TestTroubleshootingKnowsOnlyRealReasons(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	named := map[string][]string{}
+	for _, match := range constant.FindAllStringSubmatch(source.String(), -1) {
+		named[match[2]] = append(named[match[2]], match[1])
+	}
+	uses := constant.ReplaceAllString(source.String(), "")
+	reported := func(reason string) bool {
+		return strings.Contains(uses, `"`+reason+`"`) || slices.ContainsFunc(named[reason], func(name string) bool {
+			return regexp.MustCompile(`(?m)^[^/]*\b` + name + `\b`).MatchString(uses)
+		})
+	}
 	rows := reasonRow.FindAllStringSubmatch(string(content), -1)
 	if len(rows) == 0 {
 		t.Fatal("no table of reasons")
 	}
 	for _, row := range rows {
 		for _, reason := range code.FindAllStringSubmatch(row[1], -1) {
-			if !strings.Contains(source.String(), `"`+reason[1]+`"`) {
+			if !reported(reason[1]) {
 				t.Errorf("nothing reports reason %s", reason[1])
 			}
 		}
