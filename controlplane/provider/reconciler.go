@@ -40,13 +40,13 @@ type Reconciler struct {
 	Probe func(ctx context.Context, kubeconfig []byte) error
 }
 
-// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajicontrolplanes,verbs=get;list;watch;update;patch
-// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajicontrolplanes/status;kamajicontrolplanes/finalizers,verbs=get;update;patch
-// +kubebuilder:rbac:groups=cluster.x-k8s.io,resources=clusters;clusters/status,verbs=get;list;watch
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajicontrolplanes,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajicontrolplanes/status,verbs=patch
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajicontrolplanes/finalizers,verbs=update
+// +kubebuilder:rbac:groups=cluster.x-k8s.io,resources=clusters,verbs=get;list;watch
 // +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch
 
 // Reconcile makes one pass: pause, deletion, or the steps; then one patch of metadata and spec and one of status, each
 // only when something changed.
@@ -89,22 +89,43 @@ func (r *Reconciler) pass(ctx context.Context, cluster *clusterv1.Cluster, kcp *
 		// Saved before anything is made; the write itself brings the object back.
 		return nil
 	}
-	s := &scope{cluster: cluster, kcp: kcp}
-	err := phase.Run(ctx, &kcp.Status.Conditions, kcp.Generation, r.steps(), s)
+	// Reported when what is wanted now can't be applied: what runs goes on running.
+	tenant, err := own(ctx, r.Client, kcp)
+	if err != nil {
+		return err
+	}
+	s := &scope{cluster: cluster, kcp: kcp, tenant: tenant}
+	err = phase.Run(ctx, &kcp.Status.Conditions, kcp.Generation, r.steps(), s)
 	observe(kcp, s.tenant)
 	return err
 }
 
+// own is the TenantControlPlane of kcp, nil when there is none or when it belongs to somebody else.
+func own(ctx context.Context, reader client.Reader, kcp *controlplanev1.KamajiControlPlane) (*kamajiv1alpha1.TenantControlPlane, error) {
+	tenant := &kamajiv1alpha1.TenantControlPlane{}
+	err := reader.Get(ctx, client.ObjectKeyFromObject(kcp), tenant)
+	switch {
+	case apierrors.IsNotFound(err), err == nil && !metav1.IsControlledBy(tenant, kcp):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("reading TenantControlPlane %s: %w", client.ObjectKeyFromObject(kcp), err)
+	}
+	return tenant, nil
+}
+
 // delete removes the TenantControlPlane and holds the finalizer until it is gone, pods and data included.
 func (r *Reconciler) delete(ctx context.Context, kcp *controlplanev1.KamajiControlPlane) error {
-	tenant := &kamajiv1alpha1.TenantControlPlane{}
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(kcp), tenant)
-	if apierrors.IsNotFound(err) || err == nil && !metav1.IsControlledBy(tenant, kcp) {
-		controllerutil.RemoveFinalizer(kcp, controlplanev1.KamajiControlPlaneFinalizer)
-		return nil
+	tenant, err := own(ctx, r.Client, kcp)
+	if err == nil && tenant == nil {
+		// The cache may not know yet what was made a moment ago.
+		tenant, err = own(ctx, r.Live, kcp)
 	}
 	if err != nil {
-		return fmt.Errorf("reading TenantControlPlane %s: %w", client.ObjectKeyFromObject(kcp), err)
+		return err
+	}
+	if tenant == nil {
+		controllerutil.RemoveFinalizer(kcp, controlplanev1.KamajiControlPlaneFinalizer)
+		return nil
 	}
 	observe(kcp, tenant)
 	if tenant.DeletionTimestamp.IsZero() {

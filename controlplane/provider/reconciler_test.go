@@ -46,26 +46,30 @@ func TestReconciler(t *testing.T) {
 		}
 	}
 	crds := filepath.Join("config", "controlplane", "crd", "bases")
-	_, c := testenv.Start(t, scheme,
+	config, c := testenv.Start(t, scheme,
 		filepath.Join(crds, "controlplane.cluster.x-k8s.io_kamajicontrolplanes.yaml"),
 		filepath.Join(crds, "kamaji.clastix.io_tenantcontrolplanes.yaml"),
 		filepath.Join(testenv.ClusterAPICRDs(t), "cluster.x-k8s.io_clusters.yaml"))
+	manager := testenv.AsManager(t, config, c, filepath.Join("config", "controlplane", "rbac", "role.yaml"))
 	for name, scenario := range map[string]func(*world){
 		"life":     lifeOfAControlPlane,
 		"pause":    pauseAndMoveTouchNothing,
 		"deletion": deletionWaitsForTheTenant,
 		"foreign":  foreignTenantIsNotTaken,
+		"rejected": rejectedChangeKeepsWhatRuns,
+		"lagging":  deletionDoubtsTheCache,
 	} {
-		t.Run(name, func(t *testing.T) { scenario(newWorld(t, c, name)) })
+		t.Run(name, func(t *testing.T) { scenario(newWorld(t, c, manager, name)) })
 	}
 }
 
-func newWorld(t *testing.T, c client.Client, namespace string) *world {
+// newWorld makes a namespace with a Cluster and its control plane. The reconciler has the rights of an installed manager.
+func newWorld(t *testing.T, c, manager client.Client, namespace string) *world {
 	t.Helper()
 	w := &world{T: t, Client: c, key: client.ObjectKey{Namespace: namespace, Name: "demo"}, probe: errors.New("connection refused")}
 	w.must(c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}))
 	w.reconciler = &Reconciler{
-		Client: c, Live: c, Recorder: events.NewFakeRecorder(100),
+		Client: manager, Live: manager, Recorder: events.NewFakeRecorder(100),
 		Probe: func(context.Context, []byte) error { return w.probe },
 	}
 	owner := cluster()

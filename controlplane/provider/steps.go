@@ -23,14 +23,14 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
 
-// probeInterval is the pause between two attempts to reach a tenant that has not answered yet; nothing can wake us earlier.
-const probeInterval = 200 * time.Millisecond
+// foreignRetry is how soon it is noticed that somebody else's object has gone, which no watch of ours reports.
+const foreignRetry = 30 * time.Second
 
 // scope is what one pass knows.
 type scope struct {
 	cluster *clusterv1.Cluster
 	kcp     *controlplanev1.KamajiControlPlane
-	// tenant is the live TenantControlPlane once the first step has applied it.
+	// tenant is the live TenantControlPlane, nil before there is one; the first step brings it up to date.
 	tenant *kamajiv1alpha1.TenantControlPlane
 	// kubeconfig is the content of <cluster>-kubeconfig once it is published.
 	kubeconfig []byte
@@ -52,7 +52,7 @@ func (r *Reconciler) tenant(ctx context.Context, s *scope) error {
 	var foreign *apply.ForeignError
 	switch {
 	case errors.As(err, &foreign):
-		return phase.Fatal("ForeignObject", "%s", foreign.Error())
+		return phase.WaitFor(foreignRetry, "ForeignObject", "%s", foreign.Error())
 	case apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err):
 		return phase.Fatal("TenantControlPlaneRejected", "%s", err.Error())
 	case err != nil:
@@ -111,7 +111,7 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 	_, err = r.writer().All(ctx, []client.Object{authority, kubeconfigSecret(s.cluster, s.kcp, kubeconfig)})
 	var foreign *apply.ForeignError
 	if errors.As(err, &foreign) {
-		return phase.Fatal("ForeignObject", "%s", foreign.Error())
+		return phase.WaitFor(foreignRetry, "ForeignObject", "%s", foreign.Error())
 	}
 	if err != nil {
 		return err
@@ -129,8 +129,8 @@ func (r *Reconciler) initialized(ctx context.Context, s *scope) error {
 		return phase.Wait("Sleeping", "spec.replicas is 0: raise it to start the control plane")
 	}
 	if err := r.Probe(ctx, s.kubeconfig); err != nil {
-		return phase.WaitFor(probeInterval, "NotAnswering", "waiting for the API server at %s: %v%s",
-			s.kcp.Spec.ControlPlaneEndpoint.String(), err, because(s.tenant, kamajiv1alpha1.WorkloadReadyCondition, kamajiv1alpha1.RoutedCondition))
+		return phase.WaitFor(untilNextProbe(time.Since(began(s.kcp, s.tenant))), "NotAnswering", "waiting for the API server at %s: %v%s",
+			s.kcp.Spec.ControlPlaneEndpoint.String(), cause(err), because(s.tenant, kamajiv1alpha1.WorkloadReadyCondition, kamajiv1alpha1.RoutedCondition))
 	}
 	s.kcp.Status.Initialization.ControlPlaneInitialized = ptr.To(true)
 	r.Recorder.Eventf(s.kcp, s.tenant, corev1.EventTypeNormal, "Initialized", "Initialize", "the API server answers at %s", s.kcp.Spec.ControlPlaneEndpoint.String())
