@@ -3,9 +3,7 @@
 package gateway
 
 import (
-	"bytes"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -17,11 +15,11 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
-	"sigs.k8s.io/yaml"
 
 	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/bootstrap"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
 var here = placement{namespace: "kamaji-system", image: "example.com/kamaji-gateway:v1", xdsAddress: "kamaji-xds.kamaji-system.svc:18000", issuer: DefaultXDSIssuer}
@@ -40,29 +38,6 @@ func testGateway() *v1alpha2.KamajiGateway {
 	}
 }
 
-func encode(t *testing.T, objects []client.Object) []byte {
-	t.Helper()
-	var out bytes.Buffer
-	for _, o := range objects {
-		intent, err := apply.Intent(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		gvk, err := apiutil.GVKForObject(o, clientgoscheme.Scheme)
-		if err != nil {
-			t.Fatal(err)
-		}
-		intent.SetGroupVersionKind(gvk)
-		data, err := yaml.Marshal(intent.Object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out.WriteString("---\n")
-		out.Write(data)
-	}
-	return out.Bytes()
-}
-
 func TestDataPlaneGolden(t *testing.T) {
 	for name, change := range map[string]func(*v1alpha2.KamajiGateway){
 		"embedded": func(*v1alpha2.KamajiGateway) {},
@@ -77,27 +52,15 @@ func TestDataPlaneGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, filepath.Join("testdata", name+".golden.yaml"), encode(t, objects))
+			for _, o := range objects {
+				gvk, err := apiutil.GVKForObject(o, clientgoscheme.Scheme)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.GetObjectKind().SetGroupVersionKind(gvk)
+			}
+			golden.Objects(t, filepath.Join("testdata", name+".golden.yaml"), objects)
 		})
-	}
-}
-
-func golden(t *testing.T, path string, got []byte) {
-	t.Helper()
-	if os.Getenv("UPDATE") != "" {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("(-want +got), UPDATE=1 writes it anew:\n%s", diff)
 	}
 }
 

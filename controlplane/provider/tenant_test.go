@@ -3,7 +3,6 @@
 package provider
 
 import (
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -18,6 +17,7 @@ import (
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
 func cluster() *clusterv1.Cluster {
@@ -89,19 +89,7 @@ func TestTenantFor(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			file := filepath.Join("testdata", name+".yaml")
-			if os.Getenv("UPDATE") != "" {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)); diff != "" {
-				t.Errorf("%s (-want +got):\n%s", file, diff)
-			}
+			golden.Text(t, filepath.Join("testdata", name+".yaml"), string(got))
 		})
 	}
 }

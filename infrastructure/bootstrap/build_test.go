@@ -8,17 +8,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"k8s.io/utils/ptr"
 	bootstrapv1 "sigs.k8s.io/cluster-api/api/bootstrap/kubeadm/v1beta2"
 	"sigs.k8s.io/cluster-api/bootstrap/kubeadm/pkg/cloudinit"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/infrastructure/bootstrap"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
 const joinV1Beta4 = `apiVersion: kubeadm.k8s.io/v1beta4
@@ -119,7 +118,7 @@ func TestBuildGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, name, describe(payload))
+			golden.Text(t, filepath.Join("testdata", name+".golden"), describe(payload))
 			again, err := bootstrap.Build(input(data))
 			if err != nil || again.Hash != payload.Hash {
 				t.Errorf("built twice: hash %s then %s, %v", payload.Hash, again.Hash, err)
@@ -160,23 +159,6 @@ func describe(p bootstrap.Payload) string {
 }
 
 func indent(s string) string { return "  | " + strings.ReplaceAll(s, "\n", "\n  | ") }
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if os.Getenv("UPDATE") == "1" {
-		if err := os.WriteFile(path, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("payload differs from %s (-want +got):\n%s", path, diff)
-	}
-}
 
 // document is a valid one around the given modules.
 func document(modules string) string {

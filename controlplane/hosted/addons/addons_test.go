@@ -3,26 +3,21 @@
 package addons_test
 
 import (
-	"bytes"
-	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/addons"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
 // bare has a gateway and no addon.
@@ -78,38 +73,8 @@ func TestObjects(t *testing.T) {
 			if corefile := addons.DefaultCorefile(in); corefile != nil {
 				objects = append(objects, corefile)
 			}
-			golden(t, filepath.Join("testdata", name+".yaml"), objects)
+			golden.Objects(t, filepath.Join("testdata", name+".yaml"), objects)
 		})
-	}
-}
-
-// golden compares what would be sent with a file, which UPDATE=1 rewrites.
-func golden(t *testing.T, file string, objects []client.Object) {
-	t.Helper()
-	var got bytes.Buffer
-	for _, object := range objects {
-		intent, err := apply.Intent(object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := yaml.Marshal(intent.Object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got.WriteString("---\n")
-		got.Write(data)
-	}
-	if os.Getenv("UPDATE") == "1" {
-		if err := os.WriteFile(file, got.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s (-want +got); UPDATE=1 rewrites it:\n%s", file, diff)
 	}
 }
 

@@ -3,8 +3,6 @@
 package desired_test
 
 import (
-	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,15 +14,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
 // input is a tenant as small as the schema allows, without a gateway or addons.
@@ -160,38 +156,8 @@ func everything() desired.Input {
 func TestWorkload(t *testing.T) {
 	for name, in := range map[string]desired.Input{"plain": input(), "gateway": throughGateway(), "everything": everything()} {
 		t.Run(name, func(t *testing.T) {
-			golden(t, filepath.Join("testdata", name+".yaml"), desired.Workload(in))
+			golden.Objects(t, filepath.Join("testdata", name+".yaml"), desired.Workload(in))
 		})
-	}
-}
-
-// golden compares what would be sent with a file, which UPDATE=1 rewrites.
-func golden(t *testing.T, file string, objects []client.Object) {
-	t.Helper()
-	var got bytes.Buffer
-	for _, object := range objects {
-		intent, err := apply.Intent(object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := yaml.Marshal(intent.Object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got.WriteString("---\n")
-		got.Write(data)
-	}
-	if os.Getenv("UPDATE") == "1" {
-		if err := os.WriteFile(file, got.Bytes(), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got.String()); diff != "" {
-		t.Errorf("%s (-want +got); UPDATE=1 rewrites it:\n%s", file, diff)
 	}
 }
 

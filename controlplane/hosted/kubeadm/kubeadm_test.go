@@ -3,20 +3,16 @@
 package kubeadm
 
 import (
-	"bytes"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
 func input(change func(*kamajiv1alpha1.TenantControlPlaneSpec)) Input {
@@ -48,37 +44,8 @@ func TestObjects(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got bytes.Buffer
-			for _, object := range objects {
-				intent, err := apply.Intent(object)
-				if err != nil {
-					t.Fatal(err)
-				}
-				data, err := yaml.Marshal(intent.Object)
-				if err != nil {
-					t.Fatal(err)
-				}
-				got.WriteString("---\n")
-				got.Write(data)
-			}
-			golden(t, filepath.Join("testdata", name+".yaml"), got.Bytes())
+			golden.Objects(t, filepath.Join("testdata", name+".yaml"), objects)
 		})
-	}
-}
-
-func golden(t *testing.T, file string, got []byte) {
-	t.Helper()
-	if os.Getenv("UPDATE") == "1" {
-		if err := os.WriteFile(file, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got); UPDATE=1 rewrites it:\n%s", file, diff)
 	}
 }
 
