@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -43,14 +42,6 @@ func Objects(in Input) ([]client.Object, error) {
 		configMap(metav1.NamespacePublic, bootstrapapi.ConfigMapClusterInfo, bootstrapapi.KubeConfigKey, info),
 	}
 	return append(out, permissions()...), nil
-}
-
-// Kinds has an empty list for each kind of object that Objects may hold, for pruning.
-func Kinds() []client.ObjectList {
-	return []client.ObjectList{
-		&corev1.ConfigMapList{},
-		&rbacv1.ClusterRoleList{}, &rbacv1.ClusterRoleBindingList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{},
-	}
 }
 
 // clusterInfo is the kubeconfig without a user that a joining node starts from. A

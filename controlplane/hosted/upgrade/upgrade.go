@@ -17,13 +17,6 @@ const (
 	MaxMinor = 36
 )
 
-// Supported returns an error that says why the version (with or without v) can't
-// be run, or nil.
-func Supported(wanted string) error {
-	_, err := parse(wanted)
-	return err
-}
-
 // Check returns an error that says why a control plane must not go from one
 // version to another, or nil. An empty from means a new control plane. Patch
 // versions of a minor may be changed in both directions, because they share
