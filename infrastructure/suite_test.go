@@ -110,6 +110,10 @@ func newWorld(t *testing.T) *world {
 	crds := clusterAPICRDs(t)
 	config, c := testenv.Start(t, scheme, "config/infrastructure/crd/bases",
 		filepath.Join(crds, "cluster.x-k8s.io_clusters.yaml"), filepath.Join(crds, "cluster.x-k8s.io_machines.yaml"))
+	// The controllers have the rights of an installed manager.
+	testenv.AsManager(t, config, c, "config/infrastructure/rbac/role.yaml")
+	config = rest.CopyConfig(config)
+	config.Impersonate.UserName = testenv.ManagerUser
 	w := &world{Client: c, config: config, fleet: &fake.Fleet{}, clock: clocktesting.NewFakePassiveClock(time.Now())}
 	w.run(t, scheme)
 	return w

@@ -17,6 +17,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
+// ManagerUser is who AsManager gives the rights to; a manager in a test can be made to impersonate it.
+const ManagerUser = "manager-under-test"
+
 // AsManager returns an uncached client with the rights that the ClusterRole in the file (relative to the repository)
 // gives a manager, and no others, so that a test fails on what the installed manager may not do. admin, on the same
 // API server, must know the kinds of group rbac.authorization.k8s.io.
@@ -26,7 +29,6 @@ func AsManager(t testing.TB, config *rest.Config, admin client.Client, file stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	const user = "manager-under-test"
 	decoder := apimachineryyaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), len(data))
 	for {
 		role := &rbacv1.ClusterRole{}
@@ -41,7 +43,7 @@ func AsManager(t testing.TB, config *rest.Config, admin client.Client, file stri
 		binding := &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: role.Name},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: role.Kind, Name: role.Name},
-			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: ManagerUser}},
 		}
 		for _, object := range []client.Object{role, binding} {
 			if err := admin.Create(t.Context(), object); err != nil {
@@ -50,7 +52,7 @@ func AsManager(t testing.TB, config *rest.Config, admin client.Client, file stri
 		}
 	}
 	config = rest.CopyConfig(config)
-	config.Impersonate.UserName = user
+	config.Impersonate.UserName = ManagerUser
 	c, err := client.New(config, client.Options{Scheme: admin.Scheme()})
 	if err != nil {
 		t.Fatalf("making a client: %v", err)
