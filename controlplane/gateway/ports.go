@@ -24,7 +24,7 @@ import (
 const (
 	// Node components of Kubernetes listen on these ports of every address of a node, from kubelet's health (10248) to the
 	// cloud controller manager (10258) and scheduler (10259) and what is reserved next to them.
-	firstNodePort, lastNodePort = 10248, 10260
+	firstComponentPort, lastComponentPort = 10248, 10260
 	// fullRecheck is when a tenant that found no free port tries again; released ports come free by the passage of time.
 	fullRecheck = 5 * time.Minute
 )
@@ -35,7 +35,7 @@ const (
 func candidates(r v1alpha2.PortRange, preferred int32, tenant types.NamespacedName) iter.Seq[int32] {
 	return func(yield func(int32) bool) {
 		usable := func(port int32) bool {
-			return port >= r.First && port <= r.Last && (port < firstNodePort || port > lastNodePort)
+			return port >= r.First && port <= r.Last && (port < firstComponentPort || port > lastComponentPort)
 		}
 		if usable(preferred) && !yield(preferred) {
 			return

@@ -32,7 +32,7 @@ func GatewayOf(nodeID string) (string, error) {
 // Identity is the URI in the certificates of a gateway's data planes.
 func Identity(gateway string) string { return identityPrefix + gateway }
 
-// GatewayOfIdentity is the gateway that the first URI of a certificate names, if any does.
+// GatewayOfIdentity is the gateway that a certificate's URIs name: the first one that Identity can yield.
 func GatewayOfIdentity(uris []*url.URL) (string, error) {
 	for _, u := range uris {
 		if gateway, ok := strings.CutPrefix(u.String(), identityPrefix); ok && gateway != "" && !strings.Contains(gateway, "/") {

@@ -74,8 +74,6 @@ const (
 const (
 	// HostVerifiedReason: the host answered and was checked.
 	HostVerifiedReason = "Verified"
-	// HostNotCheckedReason: nothing is known yet.
-	HostNotCheckedReason = "NotChecked"
 	// HostKeyMismatchReason: the host presented another key than the pinned ones.
 	HostKeyMismatchReason = "HostKeyMismatch"
 	// HostKeyUnpinnedReason: spec.ssh.hostKeys is empty.

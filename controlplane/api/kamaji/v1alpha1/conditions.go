@@ -16,7 +16,8 @@ const (
 	WorkloadReadyCondition = "WorkloadReady"
 	// TenantConfiguredCondition: documents, permissions and addons in the tenant cluster are current.
 	TenantConfiguredCondition = "TenantConfigured"
-	// RoutedCondition: the API server is published as asked for.
+	// RoutedCondition: the API server is published as asked for. This release does
+	// not set it: what it can publish, AddressReadyCondition covers.
 	RoutedCondition = "Routed"
 	// ReadyCondition: all of the above.
 	ReadyCondition = "Ready"

@@ -20,10 +20,12 @@ const (
 	KubeconfigSecretKeyAnnotation = "kamaji.clastix.io/kubeconfig-secret-key"
 
 	// CleanupPriorMigrationAnnotation on a TenantControlPlane lets a migration
-	// delete what an earlier attempt left in the target.
+	// delete what an earlier attempt left in the target. This release migrates
+	// nothing and ignores it.
 	CleanupPriorMigrationAnnotation = "kamaji.clastix.io/cleanup-prior-migration"
 
-	// MigrationTimeoutAnnotation on a TenantControlPlane limits a migration, as a Go duration.
+	// MigrationTimeoutAnnotation on a TenantControlPlane limits a migration, as a Go
+	// duration. This release migrates nothing and ignores it.
 	MigrationTimeoutAnnotation = "kamaji.clastix.io/migration-timeout"
 
 	// EnableEtcdAuthAnnotation with the value "true" on a DataStore permits the
@@ -31,16 +33,8 @@ const (
 	// authentication. Without authentication any tenant could read all others.
 	EnableEtcdAuthAnnotation = "kamaji.clastix.io/enable-etcd-auth"
 
-	// StorageConfigAnnotation of the pod template is the hash of the Secret with
-	// the database credentials.
-	StorageConfigAnnotation = "storage.kamaji.clastix.io/config"
-
-	// StorageCertificateAnnotation of the pod template is the hash of the Secret
-	// with the client certificate for the datastore.
-	StorageCertificateAnnotation = "storage.kamaji.clastix.io/certificate"
-
 	// ComponentChecksumPrefix begins the pod template labels that hold the hash of
-	// a Secret; the name of the Secret without the tenant's follows.
+	// a Secret; what the Secret is for follows.
 	ComponentChecksumPrefix = "component.kamaji.clastix.io/"
 )
 
