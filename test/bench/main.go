@@ -38,6 +38,9 @@ func run(ctx context.Context) error {
 	if err := l.Prepare(ctx); err != nil {
 		return err
 	}
+	if err := l.OneFree(ctx); err != nil {
+		return err
+	}
 	for _, measure := range []func(context.Context, *quickstart.Lab) error{controlPlane, worker, memory} {
 		if err := measure(ctx, l); err != nil {
 			return err

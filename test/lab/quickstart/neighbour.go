@@ -17,7 +17,7 @@ import (
 func neighbour() []Step {
 	var left leftovers
 	return []Step{
-		{"one host is free for another Cluster", oneFree},
+		{"one host is free for another Cluster", func(ctx context.Context, l *Lab) error { return l.OneFree(ctx) }},
 		{"Cluster " + Beside + " beside it, with its own Ready Node", func(ctx context.Context, l *Lab) error {
 			if err := l.Create(ctx, Beside, 1); err != nil {
 				return err
@@ -50,8 +50,11 @@ func neighbour() []Step {
 	}
 }
 
-// oneFree scales the first Cluster down to one worker, which an earlier run may have left with more.
-func oneFree(ctx context.Context, l *Lab) error {
+// OneFree scales the first Cluster, if there is one, down to one worker; an earlier run may have left it with more.
+func (l *Lab) OneFree(ctx context.Context) error {
+	if _, err := l.jsonpath(ctx, "cluster", Demo, "{.metadata.name}"); err != nil {
+		return l.Free(ctx, 1)
+	}
 	if err := l.Scale(ctx, Demo, 1); err != nil {
 		return err
 	}
