@@ -52,9 +52,9 @@ func (r *Reconciler) tenant(ctx context.Context, s *scope) error {
 	var foreign *apply.ForeignError
 	switch {
 	case errors.As(err, &foreign):
-		return phase.WaitFor(foreignRetry, "ForeignObject", "%s", foreign.Error())
+		return phase.WaitFor(foreignRetry, controlplanev1.ForeignObjectReason, "%s", foreign.Error())
 	case apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err):
-		return phase.Fatal("TenantControlPlaneRejected", "%s", err.Error())
+		return phase.Fatal(controlplanev1.TenantControlPlaneRejectedReason, "%s", err.Error())
 	case err != nil:
 		return err
 	}
@@ -66,7 +66,7 @@ func (r *Reconciler) tenant(ctx context.Context, s *scope) error {
 func (r *Reconciler) endpoint(_ context.Context, s *scope) error {
 	address := s.tenant.Status.ControlPlaneEndpoint
 	if address == "" {
-		return phase.Wait("AddressPending", "TenantControlPlane %s has no address yet%s", s.tenant.Name, because(s.tenant, kamajiv1alpha1.AddressReadyCondition, kamajiv1alpha1.StorageReadyCondition))
+		return phase.Wait(controlplanev1.AddressPendingReason, "TenantControlPlane %s has no address yet%s", s.tenant.Name, because(s.tenant, kamajiv1alpha1.AddressReadyCondition, kamajiv1alpha1.StorageReadyCondition))
 	}
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
@@ -81,7 +81,7 @@ func (r *Reconciler) endpoint(_ context.Context, s *scope) error {
 	case !published.IsValid():
 		s.kcp.Spec.ControlPlaneEndpoint = found
 	case published != found:
-		return phase.Fatal("EndpointChanged", "the API server moved from %s to %s, but workers and kubeconfigs carry the former for life: restore it (host name, gateway or Service address) or replace the Cluster", published.String(), found.String())
+		return phase.Fatal(controlplanev1.EndpointChangedReason, "the API server moved from %s to %s, but workers and kubeconfigs carry the former for life: restore it (host name, gateway or Service address) or replace the Cluster", published.String(), found.String())
 	}
 	return nil
 }
@@ -102,7 +102,7 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 	}
 	kubeconfig := admin.Data[key]
 	if len(kubeconfig) == 0 {
-		return phase.Fatal("KubeconfigKeyMissing", "Secret %s has no key %q: correct the annotation %s", admin.Name, key, kamajiv1alpha1.KubeconfigSecretKeyAnnotation)
+		return phase.Fatal(controlplanev1.KubeconfigKeyMissingReason, "Secret %s has no key %q: correct the annotation %s", admin.Name, key, kamajiv1alpha1.KubeconfigSecretKeyAnnotation)
 	}
 	authority := caSecret(s.cluster, s.kcp, ca.Data[corev1.TLSCertKey], ca.Data[corev1.TLSPrivateKeyKey])
 	if ca.Name == secret.Name(s.cluster.Name, secret.ClusterCA) {
@@ -111,7 +111,7 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 	_, err = r.writer().All(ctx, []client.Object{authority, kubeconfigSecret(s.cluster, s.kcp, kubeconfig)})
 	var foreign *apply.ForeignError
 	if errors.As(err, &foreign) {
-		return phase.WaitFor(foreignRetry, "ForeignObject", "%s", foreign.Error())
+		return phase.WaitFor(foreignRetry, controlplanev1.ForeignObjectReason, "%s", foreign.Error())
 	}
 	if err != nil {
 		return err
@@ -126,10 +126,10 @@ func (r *Reconciler) initialized(ctx context.Context, s *scope) error {
 		return nil
 	}
 	if ptr.Deref(s.kcp.Spec.Replicas, kamajiv1alpha1.DefaultReplicas) == 0 {
-		return phase.Wait("Sleeping", "spec.replicas is 0: raise it to start the control plane")
+		return phase.Wait(controlplanev1.SleepingReason, "spec.replicas is 0: raise it to start the control plane")
 	}
 	if err := r.Probe(ctx, s.kubeconfig); err != nil {
-		return phase.WaitFor(untilNextProbe(time.Since(began(s.kcp, s.tenant))), "NotAnswering", "waiting for the API server at %s: %v%s",
+		return phase.WaitFor(untilNextProbe(time.Since(began(s.kcp, s.tenant))), controlplanev1.NotAnsweringReason, "waiting for the API server at %s: %v%s",
 			s.kcp.Spec.ControlPlaneEndpoint.String(), cause(err), because(s.tenant, kamajiv1alpha1.WorkloadReadyCondition, kamajiv1alpha1.RoutedCondition))
 	}
 	s.kcp.Status.Initialization.ControlPlaneInitialized = ptr.To(true)
@@ -142,7 +142,7 @@ func (r *Reconciler) tenantSecret(ctx context.Context, s *scope, suffix string) 
 	key := client.ObjectKey{Namespace: s.tenant.Namespace, Name: s.tenant.Name + suffix}
 	err := r.Client.Get(ctx, key, found)
 	if apierrors.IsNotFound(err) {
-		return nil, phase.Wait("SecretPending", "TenantControlPlane %s has not made Secret %s yet%s", s.tenant.Name, key.Name, because(s.tenant, kamajiv1alpha1.CertificatesReadyCondition, kamajiv1alpha1.KubeconfigsReadyCondition))
+		return nil, phase.Wait(controlplanev1.SecretPendingReason, "TenantControlPlane %s has not made Secret %s yet%s", s.tenant.Name, key.Name, because(s.tenant, kamajiv1alpha1.CertificatesReadyCondition, kamajiv1alpha1.KubeconfigsReadyCondition))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading Secret %s: %w", key, err)

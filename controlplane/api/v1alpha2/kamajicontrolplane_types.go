@@ -29,6 +29,26 @@ const (
 	InitializedCondition = "Initialized"
 )
 
+// Reasons of the conditions of a KamajiControlPlane.
+const (
+	// TenantControlPlaneRejectedReason: the API server or a webhook refused the TenantControlPlane.
+	TenantControlPlaneRejectedReason = "TenantControlPlaneRejected"
+	// ForeignObjectReason: an object with a needed name belongs to somebody else.
+	ForeignObjectReason = "ForeignObject"
+	// AddressPendingReason: the engine has not found an address yet.
+	AddressPendingReason = "AddressPending"
+	// EndpointChangedReason: the address found is not the one published, which workers carry for life.
+	EndpointChangedReason = "EndpointChanged"
+	// SecretPendingReason: the engine has not made a Secret yet.
+	SecretPendingReason = "SecretPending"
+	// KubeconfigKeyMissingReason: the annotation that selects a kubeconfig names a key that is not there.
+	KubeconfigKeyMissingReason = "KubeconfigKeyMissing"
+	// SleepingReason: spec.replicas is 0.
+	SleepingReason = "Sleeping"
+	// NotAnsweringReason: the published kubeconfig gets no answer yet.
+	NotAnsweringReason = "NotAnswering"
+)
+
 // KamajiControlPlaneSpec is the control plane of one Cluster.
 //
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.dataStoreSchema) || has(self.dataStoreSchema)",message="dataStoreSchema can't be removed once it is set"
