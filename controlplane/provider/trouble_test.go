@@ -130,7 +130,7 @@ func TestCauseIsTheSameEachTime(t *testing.T) {
 	if want := "read tcp 192.0.2.1:6443: connection reset by peer"; first != want || second != want {
 		t.Errorf("%q, then %q; want %q", first, second, want)
 	}
-	if other := errors.New("unauthorized"); cause(other) != other {
+	if other := errors.New("unauthorized"); !errors.Is(cause(other), other) {
 		t.Error("an error of another kind was changed")
 	}
 }
