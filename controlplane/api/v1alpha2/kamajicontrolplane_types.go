@@ -15,7 +15,7 @@ func init() {
 }
 
 // KamajiControlPlaneFinalizer holds a KamajiControlPlane until its TenantControlPlane, with pods and data, is gone.
-const KamajiControlPlaneFinalizer = "kamaji.controlplane.cluster.x-k8s.io"
+const KamajiControlPlaneFinalizer = "controlplane.cluster.x-k8s.io/kamajicontrolplane"
 
 // Condition types of a KamajiControlPlane beyond those of the Cluster API contract.
 const (

@@ -11,7 +11,7 @@ import (
 const (
 	// HostFinalizer keeps a RackHost as long as a RackHostClaim holds it: without the host's address and key nobody
 	// could clean it.
-	HostFinalizer = "rackhost.infrastructure.cluster.x-k8s.io"
+	HostFinalizer = "infrastructure.cluster.x-k8s.io/rackhost"
 
 	// CleanAnnotation on a quarantined RackHost asks for a reset, whatever the host holds. Its value is free. It is
 	// removed once the host is clean.

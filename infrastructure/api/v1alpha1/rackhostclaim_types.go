@@ -9,7 +9,7 @@ import (
 
 // ClaimFinalizer keeps a RackHostClaim, and with it the lock on the host, until the host was verified clean or
 // put into quarantine.
-const ClaimFinalizer = "rackhostclaim.infrastructure.cluster.x-k8s.io"
+const ClaimFinalizer = "infrastructure.cluster.x-k8s.io/rackhostclaim"
 
 // ClaimMachineLabel on a RackHostClaim is the name of its RackMachine, shortened to a hash when it is too long for a label.
 const ClaimMachineLabel = "infrastructure.cluster.x-k8s.io/machine-name"

@@ -12,7 +12,7 @@ import (
 const (
 	// MachineFinalizer keeps a RackMachine until its host has been reset and verified clean, or put
 	// into quarantine.
-	MachineFinalizer = "rackmachine.infrastructure.cluster.x-k8s.io"
+	MachineFinalizer = "infrastructure.cluster.x-k8s.io/rackmachine"
 
 	// ForceReleaseAnnotation on a RackMachine that is being deleted lets it go without waiting for its
 	// host: the host is quarantined and never handed out before somebody has dealt with it.
