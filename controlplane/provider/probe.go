@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
@@ -52,16 +53,32 @@ func cause(err error) error {
 
 // ProbeAPI makes one authenticated request with a kubeconfig: it reads the namespace default.
 // The error says what stood in the way: no route, an unknown authority, a missing permission.
+// It asks once: client-go would repeat a request that a gateway without endpoints has closed.
 func ProbeAPI(ctx context.Context, kubeconfig []byte) error {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	config.Timeout = probeTimeout
-	api, err := kubernetes.NewForConfig(config)
+	// A transport of its own: kept connections would outlive the probe, and there is one cache entry per tenant.
+	config.Dial = (&net.Dialer{Timeout: probeTimeout}).DialContext
+	api, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	_, err = api.CoreV1().Namespaces().Get(ctx, metav1.NamespaceDefault, metav1.GetOptions{})
-	return err
+	defer api.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/api/v1/namespaces/"+metav1.NamespaceDefault, nil)
+	if err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	response, err := api.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answered %s", response.Status)
+	}
+	return nil
 }

@@ -59,8 +59,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if _, moving := kcp.Annotations[clusterctlv1.DeleteForMoveAnnotation]; moving {
 		return ctrl.Result{}, nil
 	}
-	cluster, err := util.GetOwnerCluster(ctx, r.Client, kcp.ObjectMeta)
-	if client.IgnoreNotFound(err) != nil {
+	cluster, err := r.cluster(ctx, kcp)
+	if err != nil {
 		return ctrl.Result{}, fmt.Errorf("finding the Cluster of KamajiControlPlane %s: %w", req, err)
 	}
 	if cluster == nil && kcp.DeletionTimestamp.IsZero() {
@@ -76,6 +76,27 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	return phase.Result(outcome)
+}
+
+// cluster is the Cluster that kcp belongs to: its owner, or, until Cluster API has made that so, which takes seconds,
+// the one that both kcp's label and its own controlPlaneRef name. It is nil when there is none.
+func (r *Reconciler) cluster(ctx context.Context, kcp *controlplanev1.KamajiControlPlane) (*clusterv1.Cluster, error) {
+	owner, err := util.GetOwnerCluster(ctx, r.Client, kcp.ObjectMeta)
+	if owner != nil || client.IgnoreNotFound(err) != nil {
+		return owner, client.IgnoreNotFound(err)
+	}
+	name := kcp.Labels[clusterv1.ClusterNameLabel]
+	if name == "" {
+		return nil, nil
+	}
+	named := &clusterv1.Cluster{}
+	if err := r.Client.Get(ctx, client.ObjectKey{Namespace: kcp.Namespace, Name: name}, named); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	if len(controlPlaneOf(ctx, named)) == 0 || named.Spec.ControlPlaneRef.Name != kcp.Name {
+		return nil, nil
+	}
+	return named, nil
 }
 
 func (r *Reconciler) pass(ctx context.Context, cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlane) error {

@@ -56,6 +56,7 @@ func TestReconciler(t *testing.T) {
 		"pause":    pauseAndMoveTouchNothing,
 		"deletion": deletionWaitsForTheTenant,
 		"foreign":  foreignTenantIsNotTaken,
+		"early":    startsBeforeItIsOwned,
 		"rejected": rejectedChangeKeepsWhatRuns,
 		"lagging":  deletionDoubtsTheCache,
 	} {
@@ -264,4 +265,19 @@ func foreignTenantIsNotTaken(w *world) {
 	if !foreign.DeletionTimestamp.IsZero() {
 		w.Error("a foreign TenantControlPlane was deleted")
 	}
+}
+
+func startsBeforeItIsOwned(w *world) {
+	kcp := w.kcp()
+	kcp.OwnerReferences = nil
+	w.must(w.Update(w.Context(), kcp))
+	w.reconcile()
+	if kcp = w.kcp(); len(kcp.Finalizers) != 0 {
+		w.Error("a control plane that names no Cluster was taken up")
+	}
+	kcp.Labels = map[string]string{clusterv1.ClusterNameLabel: "demo"}
+	w.must(w.Update(w.Context(), kcp))
+	w.reconcile()
+	w.reconcile()
+	w.must(w.Get(w.Context(), w.key, &kamajiv1alpha1.TenantControlPlane{}))
 }

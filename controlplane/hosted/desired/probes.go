@@ -18,6 +18,10 @@ const (
 	startup
 )
 
+// startupBudgetSeconds is how long a component may take to start before it is killed: five minutes, so that a slow
+// datastore or a crowded node makes a start late and not endless.
+const startupBudgetSeconds = 300
+
 // probe asks a component for its health. The timing follows kubeadm, except that a
 // starting component is asked every second, with a budget of five minutes: how
 // long it takes is seen to the second, and a slow datastore kills nothing.
@@ -33,7 +37,7 @@ func probe(kind probeKind, scheme corev1.URIScheme, path string, port int32) *co
 	case readiness:
 		out.PeriodSeconds, out.FailureThreshold = 1, 3
 	case startup:
-		out.TimeoutSeconds, out.PeriodSeconds, out.FailureThreshold = 5, 1, 300
+		out.TimeoutSeconds, out.PeriodSeconds, out.FailureThreshold = 5, 1, startupBudgetSeconds
 	}
 	return out
 }
