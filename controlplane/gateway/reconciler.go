@@ -115,22 +115,20 @@ func (r *Reconciler) dataPlane(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
-	certificates := &unstructured.UnstructuredList{}
-	certificates.SetGroupVersionKind(certificateKind.GroupVersion().WithKind(certificateKind.Kind + "List"))
-	set := apply.Set{
-		Name: dataPlaneName(g.Name), Namespace: r.placement.namespace,
-		Lists: []client.ObjectList{&appsv1.DaemonSetList{}, &corev1.ConfigMapList{}, &policyv1.PodDisruptionBudgetList{}, certificates},
+	var ds *appsv1.DaemonSet
+	for _, object := range objects {
+		if found, ok := object.(*appsv1.DaemonSet); ok {
+			ds = found
+		}
 	}
-	if _, err := r.Writer.Sync(ctx, set, objects); err != nil {
+	if err := r.sync(ctx, g, objects, ds); err != nil {
 		return fmt.Errorf("running the data plane: %w", err)
 	}
-	for _, object := range objects {
-		if ds, ok := object.(*appsv1.DaemonSet); ok {
-			g.Status.DataPlane = &v1alpha2.GatewayDataPlaneStatus{
-				Desired: ds.Status.DesiredNumberScheduled, Ready: ds.Status.NumberReady, Updated: ds.Status.UpdatedNumberScheduled,
-			}
-			return running(ds)
+	if ds != nil {
+		g.Status.DataPlane = &v1alpha2.GatewayDataPlaneStatus{
+			Desired: ds.Status.DesiredNumberScheduled, Ready: ds.Status.NumberReady, Updated: ds.Status.UpdatedNumberScheduled,
 		}
+		return running(ds)
 	}
 	g.Status.DataPlane = nil
 	if g.Spec.DataPlane.Placement == v1alpha2.PlacementExternal {
@@ -139,6 +137,31 @@ func (r *Reconciler) dataPlane(ctx context.Context, s *scope) error {
 	return phase.Fatal(v1alpha2.GatewayEnvoyNotDeployedReason,
 		"this release serves routes to Envoy but doesn't deploy it: run Envoy 1.34 or newer yourself with the certificate in Secret %s/%s and set dataPlane.placement to External, or set dataPlane.type to Embedded",
 		r.placement.namespace, xdsSecretName(g.Name))
+}
+
+// sync applies objects, of which ds is the DaemonSet or nil, and removes what is no longer wanted. ConfigMaps of former versions stay
+// until their pods are gone: without its file the container of such a pod could not start again.
+func (r *Reconciler) sync(ctx context.Context, g *v1alpha2.KamajiGateway, objects []client.Object, ds *appsv1.DaemonSet) error {
+	certificates := &unstructured.UnstructuredList{}
+	certificates.SetGroupVersionKind(certificateKind.GroupVersion().WithKind(certificateKind.Kind + "List"))
+	set := apply.Set{
+		Name: dataPlaneName(g.Name), Namespace: r.placement.namespace,
+		Lists: []client.ObjectList{&appsv1.DaemonSetList{}, &policyv1.PodDisruptionBudgetList{}, certificates},
+	}
+	set.Label(objects)
+	if _, err := r.Writer.All(ctx, objects); err != nil {
+		return err
+	}
+	if ds == nil || replaced(ds) {
+		set.Lists = append(set.Lists, &corev1.ConfigMapList{})
+	}
+	_, err := r.Writer.Prune(ctx, set, objects)
+	return err
+}
+
+// replaced tells whether no pod of a former version is left: as long as one runs on a node, that node doesn't count as updated.
+func replaced(ds *appsv1.DaemonSet) bool {
+	return ds.Status.ObservedGeneration >= ds.Generation && ds.Status.UpdatedNumberScheduled >= ds.Status.DesiredNumberScheduled
 }
 
 // running tells from its DaemonSet whether a data plane takes connections.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,7 +70,7 @@ func dataPlaneIsAppliedOnce(w *world) {
 		g.Spec.DataPlane.Tolerations = []corev1.Toleration{{Key: "gateway", Operator: corev1.TolerationOpExists}}
 	})
 	w.create(g)
-	r := &Reconciler{Client: w.client, Writer: writer(w.client), placement: here, tally: newTally()}
+	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally()}
 	versions := func() map[string]string {
 		t.Helper()
 		if _, err := r.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
@@ -112,6 +113,55 @@ func dataPlaneIsAppliedOnce(w *world) {
 	var left corev1.ConfigMapList
 	if err := w.client.List(w.ctx, &left, client.InNamespace(namespace), client.HasLabels{GatewayLabel}); err != nil || len(left.Items) != 0 {
 		t.Errorf("for an External data plane: %d ConfigMaps are left, %v", len(left.Items), err)
+	}
+}
+
+// A pod mounts the ConfigMap of its own version, which must be there until the pod is gone: its container may start again.
+func podsBeingReplacedKeepTheirFile(w *world) {
+	g := w.gateway("default", "203.0.113.10", "10.0.0.5")
+	w.create(g)
+	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally()}
+	files := func() int {
+		w.Helper()
+		if _, err := r.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
+			w.Fatal(err)
+		}
+		list := &corev1.ConfigMapList{}
+		if err := w.client.List(w.ctx, list, client.InNamespace(namespace), client.HasLabels{GatewayLabel}); err != nil {
+			w.Fatal(err)
+		}
+		return len(list.Items)
+	}
+	// nodes plays the DaemonSet controller on two nodes, of which some have a pod of the present version only.
+	nodes := func(updated int32) {
+		w.Helper()
+		ds := &appsv1.DaemonSet{}
+		if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: namespace, Name: dataPlaneName(g.Name)}, ds); err != nil {
+			w.Fatal(err)
+		}
+		ds.Status = appsv1.DaemonSetStatus{
+			ObservedGeneration: ds.Generation, DesiredNumberScheduled: 2, CurrentNumberScheduled: 2, NumberReady: 2, UpdatedNumberScheduled: updated,
+		}
+		if err := w.client.Status().Update(w.ctx, ds); err != nil {
+			w.Fatal(err)
+		}
+	}
+	files()
+	nodes(2)
+	if got := files(); got != 1 {
+		w.Fatalf("%d files, want 1", got)
+	}
+	r.placement.image = "example.com/kamaji-gateway:v2"
+	if got := files(); got != 2 {
+		w.Errorf("%d files when the replacement begins, want 2", got)
+	}
+	nodes(1)
+	if got := files(); got != 2 {
+		w.Errorf("%d files half way, want 2", got)
+	}
+	nodes(2)
+	if got := files(); got != 1 {
+		w.Errorf("%d files in the end, want 1", got)
 	}
 }
 

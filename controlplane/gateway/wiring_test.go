@@ -48,7 +48,9 @@ type world struct {
 	*testing.T
 	config *rest.Config
 	client client.Client
-	ctx    context.Context
+	// manager has the rights of an installed manager.
+	manager client.Client
+	ctx     context.Context
 }
 
 // TestWiring runs everything that needs an API server on one, each test in an empty world.
@@ -57,16 +59,21 @@ func TestWiring(t *testing.T) {
 	if err := c.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
 		t.Fatal(err)
 	}
+	// The reconcilers have the rights of an installed manager.
+	manager := testenv.AsManager(t, cfg, c, "config/controlplane/rbac/role.yaml")
+	managerConfig := rest.CopyConfig(cfg)
+	managerConfig.Impersonate.UserName = testenv.ManagerUser
 	for name, test := range map[string]func(*world){
 		"tenants on a gateway":                tenantsOnAGateway,
 		"ports run out":                       portsRunOut,
 		"a lease is freed after a quarantine": leaseIsFreedAfterQuarantine,
 		"status of gateways":                  gatewayStatus,
 		"the data plane is applied once":      dataPlaneIsAppliedOnce,
+		"pods being replaced keep their file": podsBeingReplacedKeepTheirFile,
 		"validation":                          validation,
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{T: t, config: cfg, client: c, ctx: t.Context()}
+			w := &world{T: t, config: managerConfig, client: c, manager: manager, ctx: t.Context()}
 			// Runs after the manager of the test has ended.
 			t.Cleanup(func() { empty(t, c) })
 			test(w)

@@ -20,9 +20,9 @@ import (
 // ManagerUser is who AsManager gives the rights to; a manager in a test can be made to impersonate it.
 const ManagerUser = "manager-under-test"
 
-// AsManager returns an uncached client with the rights that the ClusterRole in the file (relative to the repository)
-// gives a manager, and no others, so that a test fails on what the installed manager may not do. admin, on the same
-// API server, must know the kinds of group rbac.authorization.k8s.io.
+// AsManager returns an uncached client with the rights that the roles in the file (relative to the repository) give a
+// manager, and no others, so that a test fails on what the installed manager may not do. admin, on the same API
+// server, must know the kinds of group rbac.authorization.k8s.io; namespaces of Roles must exist.
 func AsManager(t testing.TB, config *rest.Config, admin client.Client, file string) client.Client {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(Root(), file))
@@ -31,21 +31,14 @@ func AsManager(t testing.TB, config *rest.Config, admin client.Client, file stri
 	}
 	decoder := apimachineryyaml.NewYAMLOrJSONDecoder(bytes.NewReader(data), len(data))
 	for {
+		// A Role has no field that a ClusterRole lacks.
 		role := &rbacv1.ClusterRole{}
 		if err := decoder.Decode(role); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatalf("reading %s: %v", file, err)
 		}
-		if role.Kind != "ClusterRole" {
-			continue
-		}
-		binding := &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: role.Name},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: role.Kind, Name: role.Name},
-			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: ManagerUser}},
-		}
-		for _, object := range []client.Object{role, binding} {
+		for _, object := range granted(role) {
 			if err := admin.Create(t.Context(), object); err != nil {
 				t.Fatalf("creating %T %s: %v", object, object.GetName(), err)
 			}
@@ -58,4 +51,21 @@ func AsManager(t testing.TB, config *rest.Config, admin client.Client, file stri
 		t.Fatalf("making a client: %v", err)
 	}
 	return c
+}
+
+// granted is the role with its binding to ManagerUser.
+func granted(role *rbacv1.ClusterRole) []client.Object {
+	meta := metav1.ObjectMeta{Name: role.Name, Namespace: role.Namespace}
+	reference := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: role.Kind, Name: role.Name}
+	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: ManagerUser}}
+	switch role.Kind {
+	case "ClusterRole":
+		return []client.Object{role, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: reference, Subjects: subjects}}
+	case "Role":
+		return []client.Object{
+			&rbacv1.Role{ObjectMeta: meta, Rules: role.Rules},
+			&rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: reference, Subjects: subjects},
+		}
+	}
+	return nil
 }
