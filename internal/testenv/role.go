@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apimachineryyaml "k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
@@ -22,7 +24,7 @@ const ManagerUser = "manager-under-test"
 
 // AsManager returns an uncached client with the rights that the roles in the file (relative to the repository) give a
 // manager, and no others, so that a test fails on what the installed manager may not do. admin, on the same API
-// server, must know the kinds of group rbac.authorization.k8s.io; namespaces of Roles must exist.
+// server, must know the kinds of Kubernetes; namespaces of Roles are made if need be.
 func AsManager(t testing.TB, config *rest.Config, admin client.Client, file string) client.Client {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(Root(), file))
@@ -39,7 +41,11 @@ func AsManager(t testing.TB, config *rest.Config, admin client.Client, file stri
 			t.Fatalf("reading %s: %v", file, err)
 		}
 		for _, object := range granted(role) {
-			if err := admin.Create(t.Context(), object); err != nil {
+			err := admin.Create(t.Context(), object)
+			if _, namespace := object.(*corev1.Namespace); namespace && apierrors.IsAlreadyExists(err) {
+				continue
+			}
+			if err != nil {
 				t.Fatalf("creating %T %s: %v", object, object.GetName(), err)
 			}
 		}
@@ -63,6 +69,7 @@ func granted(role *rbacv1.ClusterRole) []client.Object {
 		return []client.Object{role, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: reference, Subjects: subjects}}
 	case "Role":
 		return []client.Object{
+			&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: role.Namespace}},
 			&rbacv1.Role{ObjectMeta: meta, Rules: role.Rules},
 			&rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: reference, Subjects: subjects},
 		}
