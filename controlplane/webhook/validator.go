@@ -50,7 +50,8 @@ func (v *validator) verdict(ctx context.Context, tenant *kamajiv1alpha1.TenantCo
 		kind := kamajiv1alpha1.GroupVersion.WithKind("TenantControlPlane").GroupKind()
 		return nil, apierrors.NewInvalid(kind, tenant.Name, problems)
 	}
-	return v.missing(ctx, tenant)
+	missing, err := v.missing(ctx, tenant)
+	return append(inert(tenant), missing...), err
 }
 
 // missing warns about DataStores that do not exist. It does not reject, because
@@ -70,6 +71,22 @@ func (v *validator) missing(ctx context.Context, tenant *kamajiv1alpha1.TenantCo
 		warnings = append(warnings, "spec.dataStore is empty and there is no default; the control plane waits until it is set")
 	}
 	return warnings, nil
+}
+
+// inert warns about settings that are accepted and change nothing.
+func inert(tenant *kamajiv1alpha1.TenantControlPlane) admission.Warnings {
+	var warnings admission.Warnings
+	writes, deployment := tenant.Spec.WritePermissions, &tenant.Spec.ControlPlane.Deployment
+	if writes.BlockCreation || writes.BlockUpdate || writes.BlockDeletion {
+		warnings = append(warnings, "spec.writePermissions is not enforced by this release")
+	}
+	if args := deployment.ExtraArgs; args != nil && len(args.Kine) > 0 {
+		warnings = append(warnings, "spec.controlPlane.deployment.extraArgs.kine has no effect in this release")
+	}
+	if resources := deployment.Resources; resources != nil && resources.Kine != nil {
+		warnings = append(warnings, "spec.controlPlane.deployment.resources.kine has no effect in this release")
+	}
+	return warnings
 }
 
 // validate decides; before is nil for a new object.

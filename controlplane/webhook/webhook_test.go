@@ -6,7 +6,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
@@ -110,6 +115,50 @@ func TestValidate(t *testing.T) {
 				t.Errorf("unexpected: %v", got)
 			case c.want != "" && (got == nil || !strings.Contains(got.Error(), c.want)):
 				t.Errorf("want an error with %q, got %v", c.want, got)
+			}
+		})
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := kamajiv1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	store := &kamajiv1alpha1.DataStore{ObjectMeta: metav1.ObjectMeta{Name: "default"}}
+	v := &validator{reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(store).Build()}
+	for name, c := range map[string]struct {
+		change func(*kamajiv1alpha1.TenantControlPlane)
+		want   admission.Warnings
+	}{
+		"the sample": {change: func(*kamajiv1alpha1.TenantControlPlane) {}},
+		"write permissions": {
+			change: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.WritePermissions.BlockDeletion = true },
+			want:   admission.Warnings{"spec.writePermissions is not enforced by this release"},
+		},
+		"kine": {
+			change: func(tn *kamajiv1alpha1.TenantControlPlane) {
+				deployment := &tn.Spec.ControlPlane.Deployment
+				deployment.ExtraArgs = &kamajiv1alpha1.ControlPlaneExtraArgs{Kine: []string{"--debug"}}
+				deployment.Resources = &kamajiv1alpha1.ControlPlaneComponentsResources{Kine: &corev1.ResourceRequirements{}}
+			},
+			want: admission.Warnings{
+				"spec.controlPlane.deployment.extraArgs.kine has no effect in this release",
+				"spec.controlPlane.deployment.resources.kine has no effect in this release",
+			},
+		},
+		"no such store": {
+			change: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStore = "other" },
+			want:   admission.Warnings{"DataStore other does not exist; the control plane waits until it does"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := v.ValidateCreate(t.Context(), sample(c.change))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
 	}

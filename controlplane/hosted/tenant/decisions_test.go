@@ -50,14 +50,14 @@ func failed(kind appsv1.DeploymentConditionType, status corev1.ConditionStatus) 
 func TestStage(t *testing.T) {
 	type change = func(*kamajiv1alpha1.TenantControlPlane)
 	for want, c := range map[kamajiv1alpha1.VersionPhase]change{
-		kamajiv1alpha1.PhaseReady: func(*kamajiv1alpha1.TenantControlPlane) {},
+		// Permissions that nothing enforces must not look enforced.
+		kamajiv1alpha1.PhaseReady: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.WritePermissions.BlockCreation = true },
 		kamajiv1alpha1.PhaseSleeping: func(tn *kamajiv1alpha1.TenantControlPlane) {
 			tn.Spec.ControlPlane.Deployment.Replicas = ptr.To[int32](0)
 		},
 		kamajiv1alpha1.PhaseProvisioning: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Status.Kubernetes.Version.Version = "" },
 		kamajiv1alpha1.PhaseUpgrading:    func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" },
 		kamajiv1alpha1.PhaseNotReady:     func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Status.Kubernetes.Deployment.ReadyReplicas = 0 },
-		kamajiv1alpha1.PhaseWriteLimited: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.WritePermissions.BlockCreation = true },
 	} {
 		tn := &kamajiv1alpha1.TenantControlPlane{}
 		tn.Spec.Kubernetes.Version = "1.35.0"

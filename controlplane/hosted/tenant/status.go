@@ -104,9 +104,10 @@ func summarise(s *scope, outcome error) {
 	status.Kubernetes.Version.Status = &p
 }
 
-// stage is the phase that status.kubernetesResources.version.status shows.
+// stage is the phase that status.kubernetesResources.version.status shows. It is
+// never WriteLimited: nothing here refuses writes.
 func stage(tenant *kamajiv1alpha1.TenantControlPlane) kamajiv1alpha1.VersionPhase {
-	status, writes := &tenant.Status, tenant.Spec.WritePermissions
+	status := &tenant.Status
 	configured := meta.IsStatusConditionTrue(status.Conditions, kamajiv1alpha1.TenantConfiguredCondition)
 	switch running := status.Kubernetes.Version.Version; {
 	case tenant.Replicas() == 0:
@@ -117,8 +118,6 @@ func stage(tenant *kamajiv1alpha1.TenantControlPlane) kamajiv1alpha1.VersionPhas
 		return kamajiv1alpha1.PhaseUpgrading
 	case status.Kubernetes.Deployment.ReadyReplicas == 0:
 		return kamajiv1alpha1.PhaseNotReady
-	case writes.BlockCreation || writes.BlockUpdate || writes.BlockDeletion:
-		return kamajiv1alpha1.PhaseWriteLimited
 	default:
 		return kamajiv1alpha1.PhaseReady
 	}

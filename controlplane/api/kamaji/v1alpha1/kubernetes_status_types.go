@@ -57,6 +57,7 @@ const (
 	// PhaseSleeping: scaled to zero on request.
 	PhaseSleeping VersionPhase = "Sleeping"
 	// PhaseWriteLimited: serves, and refuses writes as writePermissions demands.
+	// This release does not set it.
 	PhaseWriteLimited VersionPhase = "WriteLimited"
 )
 

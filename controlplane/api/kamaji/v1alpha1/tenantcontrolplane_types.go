@@ -72,7 +72,7 @@ type TenantControlPlaneSpec struct {
 	DataStoreOverrides []DataStoreOverride `json:"dataStoreOverrides,omitempty"`
 
 	// writePermissions makes the tenant's API read-only in part or as a whole.
-	// This release reports it in the phase and does not enforce it.
+	// This release does not enforce it, and the webhook warns of that.
 	// +optional
 	WritePermissions WritePermissions `json:"writePermissions,omitempty"`
 
