@@ -65,13 +65,14 @@ func ProbeAPI(ctx context.Context, kubeconfig []byte) error {
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
-	defer api.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, config.Host+"/api/v1/namespaces/"+metav1.NamespaceDefault, nil)
 	if err != nil {
 		return fmt.Errorf("reading the kubeconfig: %w", err)
 	}
+	// client-go's transport can't be told to close what it keeps.
+	request.Close = true
 	response, err := api.Do(request)
 	if err != nil {
 		return err
