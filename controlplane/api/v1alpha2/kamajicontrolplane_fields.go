@@ -26,7 +26,9 @@ type KamajiControlPlaneFields struct {
 	// +optional
 	DataStoreUsername string `json:"dataStoreUsername,omitempty"`
 
-	// dataStoreOverrides keeps single resources, such as events, in another etcd.
+	// dataStoreOverrides keeps single resources, such as events, in another etcd. A
+	// change is refused once there are objects, since they are not moved.
+	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	DataStoreOverrides []kamajiv1alpha1.DataStoreOverride `json:"dataStoreOverrides,omitempty"`
 

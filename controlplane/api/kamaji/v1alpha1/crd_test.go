@@ -155,12 +155,24 @@ func creation(t *testing.T, c client.Client) {
 }
 
 func changes(t *testing.T, c client.Client) {
+	override := func(resource, store string) any {
+		return []any{map[string]any{"resource": resource, "dataStore": store}}
+	}
+	overridden := []set{{"spec.dataStoreOverrides", override("/events", "events")}}
+	hasState := func(more ...set) []set {
+		return append([]set{{"status.storage.setup.schema", "a"}}, more...)
+	}
 	balanced := []set{{"spec.controlPlane.service.serviceType", "LoadBalancer"}, {"spec.networkProfile.loadBalancerClass", "x"}}
 	cases := []struct {
 		name, manifest string
 		before, after  []set
 		want           string
 	}{
+		{"override without state", smallest, nil, overridden, ""},
+		{"override that stays", smallest, hasState(overridden...), []set{{"spec.kubernetes.version", "v1.36.4"}}, ""},
+		{"override added", smallest, hasState(), overridden, "spec.dataStoreOverrides: Invalid value"},
+		{"override changed", smallest, hasState(overridden...), []set{{"spec.dataStoreOverrides", override("/events", "other")}}, "Set it back"},
+		{"override removed", smallest, hasState(overridden...), []set{{"spec.dataStoreOverrides", nil}}, "Set it back"},
 		{"move to another store", smallest, nil, []set{{"spec.dataStore", "other"}}, ""},
 		{"no store", smallest, nil, []set{{"spec.dataStore", nil}}, "can't be removed"},
 		{"another schema", smallest, []set{{"spec.dataStoreSchema", "a"}}, []set{{"spec.dataStoreSchema", "b"}}, "can't be changed"},
@@ -177,8 +189,15 @@ func changes(t *testing.T, c client.Client) {
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
 			o := object(t, tc.manifest, tc.before...)
+			status, hasStatus := o.Object["status"]
 			if err := c.Create(t.Context(), o); err != nil {
 				t.Fatal(err)
+			}
+			if hasStatus {
+				o.Object["status"] = status
+				if err := c.Status().Update(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
 			}
 			defer func() { _ = c.Delete(t.Context(), o) }()
 			changed := o.DeepCopy()

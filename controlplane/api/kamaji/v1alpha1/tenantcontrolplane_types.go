@@ -9,7 +9,10 @@ import (
 // TenantControlPlane is a Kubernetes control plane that runs as pods in the
 // namespace of the object.
 //
+// Its overrides are frozen from the moment on at which the datastore holds something of it.
+//
 // +kubebuilder:object:root=true
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.storage) || !has(oldSelf.status.storage.setup) || !has(oldSelf.status.storage.setup.schema) || (has(self.spec.dataStoreOverrides) == has(oldSelf.spec.dataStoreOverrides) && (!has(self.spec.dataStoreOverrides) || self.spec.dataStoreOverrides == oldSelf.spec.dataStoreOverrides))",fieldPath=".spec.dataStoreOverrides",message="can't be changed, added or removed once the tenant has state: this release does not move objects that exist, so they would no longer be seen. Set it back to what the stored object has"
 // +kubebuilder:resource:shortName=tcp,categories=kamaji
 // +kubebuilder:subresource:status
 // +kubebuilder:subresource:scale:specpath=.spec.controlPlane.deployment.replicas,statuspath=.status.kubernetesResources.deployment.replicas,selectorpath=.status.kubernetesResources.deployment.selector
@@ -67,7 +70,8 @@ type TenantControlPlaneSpec struct {
 	DataStoreUsername string `json:"dataStoreUsername,omitempty"`
 
 	// dataStoreOverrides keeps single resources, such as events, in another etcd.
-	// Objects that exist already are not moved when it changes.
+	// Objects that exist are not moved, so a change is refused once there are some.
+	// +kubebuilder:validation:MaxItems=32
 	// +optional
 	DataStoreOverrides []DataStoreOverride `json:"dataStoreOverrides,omitempty"`
 
@@ -103,9 +107,11 @@ type TenantControlPlaneSpec struct {
 // DataStoreOverride keeps one resource in another DataStore.
 type DataStoreOverride struct {
 	// resource as in the flag etcd-servers-overrides: /events or apps/deployments.
+	// +kubebuilder:validation:MaxLength=253
 	Resource string `json:"resource"`
 
 	// dataStore is the name of a DataStore with the driver etcd.
+	// +kubebuilder:validation:MaxLength=253
 	DataStore string `json:"dataStore"`
 }
 
