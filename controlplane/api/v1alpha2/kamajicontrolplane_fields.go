@@ -286,4 +286,26 @@ type DeploymentSpec struct {
 	// probes of all components.
 	// +optional
 	Probes *kamajiv1alpha1.ProbeSet `json:"probes,omitempty"`
+	// externalClusterReference of Kamaji's provider is refused: control planes run in the management cluster.
+	// +optional
+	ExternalClusterReference *ExternalClusterReference `json:"externalClusterReference,omitempty"`
+}
+
+// ExternalClusterReference asks for pods in another cluster than the management cluster. The field exists so that a
+// manifest with it is refused: an unknown field would be dropped, and the control plane would run in the wrong cluster.
+//
+// +kubebuilder:validation:XValidation:rule="false",message="control planes in another cluster are not supported by this release: remove externalClusterReference, or keep Kamaji's own provider for this control plane"
+type ExternalClusterReference struct {
+	// kubeconfigSecretName is the Secret with the kubeconfig of the other cluster.
+	// +optional
+	KubeconfigSecretName string `json:"kubeconfigSecretName,omitempty"`
+	// kubeconfigSecretKey is the key in that Secret.
+	// +optional
+	KubeconfigSecretKey string `json:"kubeconfigSecretKey,omitempty"`
+	// kubeconfigSecretNamespace is the namespace of that Secret.
+	// +optional
+	KubeconfigSecretNamespace string `json:"kubeconfigSecretNamespace,omitempty"`
+	// deploymentNamespace is the namespace of the pods in the other cluster.
+	// +optional
+	DeploymentNamespace string `json:"deploymentNamespace,omitempty"`
 }
