@@ -20,6 +20,8 @@ const (
 	// probeEvery is how long a store that has become unusable can look usable.
 	// Nothing else reports it; tenants notice by themselves at once.
 	probeEvery = 5 * time.Minute
+	// invalidRetry is how soon a corrected Secret is noticed. A corrected spec is noticed at once.
+	invalidRetry = 30 * time.Second
 	// retryEvery is how soon a repaired store is noticed. Tenants wait for it.
 	retryEvery = 5 * time.Second
 )
@@ -61,7 +63,9 @@ func verdict(err error) error {
 	case err == nil:
 		return nil
 	case storage.IsPermanent(err):
-		return phase.Fatal(reason, "%v", err)
+		// Not Fatal: what is wrong may be in a Secret, and most of them are not in the cache, so no event tells of a
+		// correction.
+		return phase.WaitFor(jitter(invalidRetry), reason, "%v", err)
 	default:
 		return phase.WaitFor(jitter(retryEvery), reason, "%v", err)
 	}

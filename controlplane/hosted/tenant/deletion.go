@@ -43,7 +43,7 @@ func (r *Reconciler) delete(ctx context.Context, tenant *kamajiv1alpha1.TenantCo
 		controllerutil.RemoveFinalizer(tenant, kamajiv1alpha1.DataStoreCleanupFinalizer)
 		controllerutil.RemoveFinalizer(tenant, kamajiv1alpha1.TenantAccessFinalizer)
 		r.forget(client.ObjectKeyFromObject(tenant))
-		return ctrl.Result{}, client.IgnoreNotFound(r.patchMetadata(ctx, before, tenant))
+		return phase.Result(client.IgnoreNotFound(r.patchMetadata(ctx, before, tenant)))
 	}
 	reason, message := phase.Outcome(outcome)
 	for kind, status := range map[string]metav1.ConditionStatus{
@@ -119,7 +119,10 @@ func (r *Reconciler) discard(ctx context.Context, tenant *kamajiv1alpha1.TenantC
 		return r.stuck(tenant, err)
 	}
 	for _, b := range backends {
-		if err := b.driver.DeleteTenant(ctx, id); err != nil {
+		if err := b.driver.DeleteTenant(ctx, id); storage.ReasonOf(err) == storage.ReasonInvalid && err != nil {
+			// Names that this driver doesn't accept were never used, either.
+			continue
+		} else if err != nil {
 			return r.stuck(tenant, err)
 		}
 	}

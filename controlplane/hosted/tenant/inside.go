@@ -28,6 +28,9 @@ const (
 	firstRetry = 100 * time.Millisecond
 	// lastRetry bounds the back-off.
 	lastRetry = 30 * time.Second
+	// insideTimeout bounds one attempt to configure a tenant. Its users can make each request slow, by a webhook of
+	// theirs, and must not keep a worker from the other tenants.
+	insideTimeout = 15 * time.Second
 	// insideSet names the objects in a tenant, for pruning.
 	insideSet = "kamaji"
 	// timeFormat of annotations.
@@ -68,6 +71,8 @@ func (r *Reconciler) inside(ctx context.Context, s *scope) error {
 // configure writes into the tenant. The permissions of its administrators and of
 // joining nodes come first, since that is what people and machines wait for.
 func (r *Reconciler) configure(ctx context.Context, s *scope, input addons.Input, documents, extras []client.Object) error {
+	ctx, cancel := context.WithTimeout(ctx, insideTimeout)
+	defer cancel()
 	unreachable := func(err error) error {
 		return phase.Wait(kamajiv1alpha1.TenantUnreachableReason, "the tenant's API server does not answer: %v", err)
 	}

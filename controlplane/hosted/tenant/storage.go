@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/util/retry"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -192,6 +193,9 @@ func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backe
 	id := identity(s.tenant)
 	err := r.generate(ctx, s, func() (bool, error) {
 		current := s.existing[pki.DataStore]
+		if s.rotate[pki.DataStore] {
+			current = nil
+		}
 		credentials, err := main.driver.Credentials(id, storage.Credentials{
 			CA: current["ca.crt"], Certificate: current["server.crt"], Key: current["server.key"],
 		}, s.now)
@@ -216,13 +220,31 @@ func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backe
 	return nil
 }
 
-// hold puts the finalizer on before anything exists in the datastore.
+// hold puts the finalizer on before anything exists in the datastore. A gateway writes the status of a new tenant at the
+// same moment, so the cached object is often not the latest; then the API server's is taken.
 func (r *Reconciler) hold(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
-	before := tenant.DeepCopy()
-	if !controllerutil.AddFinalizer(tenant, kamajiv1alpha1.DataStoreCleanupFinalizer) {
-		return nil
+	latest := tenant.DeepCopy()
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		before := latest.DeepCopy()
+		if !controllerutil.AddFinalizer(latest, kamajiv1alpha1.DataStoreCleanupFinalizer) {
+			return nil
+		}
+		conflict := r.patchMetadata(ctx, before, latest)
+		if !apierrors.IsConflict(conflict) {
+			return conflict
+		}
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(tenant), latest); err != nil {
+			return fmt.Errorf("reading TenantControlPlane %s: %w", client.ObjectKeyFromObject(tenant), err)
+		}
+		if latest.UID != tenant.UID || !latest.DeletionTimestamp.IsZero() {
+			return phase.Wait(stoppingReason, "the object was deleted meanwhile")
+		}
+		return conflict
+	})
+	if err == nil {
+		tenant.Finalizers, tenant.ResourceVersion = latest.Finalizers, latest.ResourceVersion
 	}
-	return r.patchMetadata(ctx, before, tenant)
+	return err
 }
 
 // patchMetadata demands the version that was read, because a list of finalizers

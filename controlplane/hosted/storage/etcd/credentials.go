@@ -70,7 +70,7 @@ func newSigner(config storage.Config) (*signer, error) {
 
 // Credentials implements storage.Driver.
 func (d *driver) Credentials(tenant storage.Tenant, current storage.Credentials, now time.Time) (storage.Credentials, error) {
-	if err := tenant.Validate(); err != nil {
+	if err := d.admissible(tenant); err != nil {
 		return storage.Credentials{}, err
 	}
 	if d.signer.usable(tenant, current, now) {

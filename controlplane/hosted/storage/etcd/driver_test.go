@@ -6,6 +6,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -162,5 +163,33 @@ func TestOpenRejects(t *testing.T) {
 				t.Errorf("want %s, got %v", storage.ReasonInvalid, err)
 			}
 		})
+	}
+}
+
+// The administrator's name is not always root, so no list of names can keep a tenant from asking for it.
+func TestTenantIsNotTheAdministrator(t *testing.T) {
+	server := storagetest.StartEtcd(t)
+	config := server.Config
+	config.EnableAuth = true
+	config.Certificate, config.Key = server.Certificate(t, "etcd-admin")
+	driver := open(t, config)
+	if err := driver.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, tenant := range []storage.Tenant{
+		{Owner: "ns/evil", Schema: "evil", User: "etcd-admin"}, {Owner: "ns/evil", Schema: "etcd-admin", User: "evil"},
+	} {
+		if err := driver.EnsureTenant(t.Context(), tenant); storage.ReasonOf(err) != storage.ReasonInvalid {
+			t.Errorf("setting up %v: %v", tenant, err)
+		}
+		if err := driver.DeleteTenant(t.Context(), tenant); storage.ReasonOf(err) != storage.ReasonInvalid {
+			t.Errorf("deleting %v: %v", tenant, err)
+		}
+		if _, err := driver.Credentials(tenant, storage.Credentials{}, time.Now()); storage.ReasonOf(err) != storage.ReasonInvalid {
+			t.Errorf("a certificate for %v: %v", tenant, err)
+		}
+	}
+	if err := driver.Probe(t.Context()); err != nil {
+		t.Errorf("the administrator lost its rights: %v", err)
 	}
 }

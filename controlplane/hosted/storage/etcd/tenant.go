@@ -32,7 +32,7 @@ func prefix(schema string) (begin, end string) {
 // EnsureTenant implements storage.Driver. It reads before it writes: for a
 // tenant that is complete it costs three reads.
 func (d *driver) EnsureTenant(ctx context.Context, tenant storage.Tenant) error {
-	if err := tenant.Validate(); err != nil {
+	if err := d.admissible(tenant); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
@@ -44,6 +44,19 @@ func (d *driver) EnsureTenant(ctx context.Context, tenant storage.Tenant) error 
 		return err
 	}
 	return d.ensureUser(ctx, tenant.User, tenant.Schema)
+}
+
+// admissible refuses the names that no tenant may have here: those reserved everywhere, and the administrator's, which its
+// certificate decides. A tenant of that name would take the administrator's rights away, or its user with it.
+func (d *driver) admissible(tenant storage.Tenant) error {
+	if err := tenant.Validate(); err != nil {
+		return err
+	}
+	if tenant.User == d.signer.admin || tenant.Schema == d.signer.admin {
+		return storage.Errorf(storage.ReasonInvalid, "%q is the administrator of DataStore %s; give %s another schema and user",
+			d.signer.admin, d.config.Name, tenant.Owner)
+	}
+	return nil
 }
 
 // claim records the owner of the schema and of the user, or fails with
@@ -163,7 +176,7 @@ func (d *driver) ensureUser(ctx context.Context, user, role string) error {
 // nothing can write behind the deletion's back. The claim goes last, so that
 // nobody else gets the schema before it is empty.
 func (d *driver) DeleteTenant(ctx context.Context, tenant storage.Tenant) error {
-	if err := tenant.Validate(); err != nil {
+	if err := d.admissible(tenant); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
