@@ -45,6 +45,7 @@ func TestProvider(t *testing.T) {
 		"clusterctl move takes objects away without effects":    moved,
 		"a claim outlives a move":                               movedIn,
 		"RackCluster":                                           rackCluster,
+		"RackCluster waits for a hosted control plane":          hostedControlPlane,
 		"the API refuses nonsense":                              validation,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -109,6 +109,7 @@ func newWorld(t *testing.T) *world {
 	scheme := newScheme(t)
 	crds := clusterAPICRDs(t)
 	config, c := testenv.Start(t, scheme, "config/infrastructure/crd/bases",
+		"config/controlplane/crd/bases/controlplane.cluster.x-k8s.io_kamajicontrolplanes.yaml",
 		filepath.Join(crds, "cluster.x-k8s.io_clusters.yaml"), filepath.Join(crds, "cluster.x-k8s.io_machines.yaml"))
 	// The controllers have the rights of an installed manager.
 	testenv.AsManager(t, config, c, "config/infrastructure/rbac/role.yaml")
@@ -130,7 +131,7 @@ func (w *world) run(t *testing.T, scheme *runtime.Scheme) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, err := range []error{
-		cluster.SetupWithManager(ctx, mgr, cluster.Options{}),
+		cluster.SetupWithManager(ctx, mgr, cluster.Options{ControlPlanePatience: time.Hour}),
 		machine.SetupWithManager(ctx, mgr, machine.Options{}),
 		host.SetupWithManager(ctx, mgr, w.fleet.Dial, host.Options{
 			PollInterval: 20 * time.Millisecond, RetryInterval: 100 * time.Millisecond, ReconnectInterval: 100 * time.Millisecond,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cluster reconciles RackClusters. There is nothing to build: a RackCluster is provisioned at once, whether or
-// not the Cluster has an endpoint, because the hosted control plane brings its own later. What it adds is
-// the failure domains that the hosts of its namespace are in.
+// Package cluster reconciles RackClusters. There is nothing to build: a RackCluster is provisioned whether or not the
+// Cluster has an endpoint, at once or as soon as a hosted control plane answers. What it adds is the failure domains
+// that the hosts of its namespace are in.
 package cluster
 
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -29,6 +30,7 @@ import (
 // +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=rackclusters/status,verbs=patch
 // +kubebuilder:rbac:groups=infrastructure.cluster.x-k8s.io,resources=rackhosts,verbs=get;list;watch
 // +kubebuilder:rbac:groups=cluster.x-k8s.io,resources=clusters,verbs=get;list;watch
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajicontrolplanes,verbs=get
 
 // Options tune the reconciler; the zero value takes the defaults.
 type Options struct {
@@ -36,21 +38,30 @@ type Options struct {
 	WatchFilter string
 	// Concurrency is how many clusters are worked on at a time; 0 means 10.
 	Concurrency int
+	// ControlPlanePatience is how long after its creation a RackCluster waits for a hosted control plane; 0 means 30 s.
+	ControlPlanePatience time.Duration
 }
 
 // Reconciler reconciles RackClusters.
 type Reconciler struct {
 	// Client reads from the cache and writes.
-	Client  client.Client
+	Client client.Client
+	// Live reads control planes from the API server, which are not watched.
+	Live    client.Reader
 	options Options
 }
 
 type scope struct {
+	cluster     *clusterv1.Cluster
 	rackCluster *infrav1.RackCluster
+	now         time.Time
 }
 
 func (r *Reconciler) steps() []phase.Step[*scope] {
-	return []phase.Step[*scope]{{Condition: infrav1.ClusterFailureDomainsCondition, Run: r.failureDomains}}
+	return []phase.Step[*scope]{
+		{Condition: infrav1.ClusterFailureDomainsCondition, Run: r.failureDomains},
+		{Condition: infrav1.ClusterProvisionedCondition, Run: r.provisioned},
+	}
 }
 
 // Reconcile publishes one RackCluster. It needs no finalizer, since it has no side effect.
@@ -73,8 +84,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	before := rackCluster.DeepCopy()
-	rackCluster.Status.Initialization.Provisioned = ptr.To(true)
-	outcome := phase.Run(ctx, &rackCluster.Status.Conditions, rackCluster.Generation, r.steps(), &scope{rackCluster})
+	s := &scope{cluster: cluster, rackCluster: rackCluster, now: time.Now()}
+	outcome := phase.Run(ctx, &rackCluster.Status.Conditions, rackCluster.Generation, r.steps(), s)
 	if err := phase.PatchStatus(ctx, r.Client, before, rackCluster); err != nil {
 		return ctrl.Result{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -26,7 +27,10 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) er
 	if options.Concurrency == 0 {
 		options.Concurrency = 10
 	}
-	r := &Reconciler{Client: mgr.GetClient(), options: options}
+	if options.ControlPlanePatience == 0 {
+		options.ControlPlanePatience = defaultPatience
+	}
+	r := &Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), options: options}
 	log := ctrl.LoggerFrom(ctx).WithValues("controller", "rackcluster")
 	toRackCluster := util.ClusterToInfrastructureMapFunc(ctx, infrav1.GroupVersion.WithKind("RackCluster"), mgr.GetClient(), &infrav1.RackCluster{})
 	err := ctrl.NewControllerManagedBy(mgr).
@@ -35,7 +39,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) er
 			predicates.ResourceHasFilterLabel(mgr.GetScheme(), log, options.WatchFilter),
 			predicates.ResourceIsNotExternallyManaged(mgr.GetScheme(), log))).
 		Watches(&clusterv1.Cluster{}, handler.EnqueueRequestsFromMapFunc(toRackCluster),
-			builder.WithPredicates(predicates.ClusterPausedTransitions(mgr.GetScheme(), log))).
+			builder.WithPredicates(predicate.Or(predicates.ClusterPausedTransitions(mgr.GetScheme(), log), controlPlaneInitialized()))).
 		Watches(&infrav1.RackHost{}, handler.EnqueueRequestsFromMapFunc(r.hostToClusters), builder.WithPredicates(failureDomainChanged())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: options.Concurrency}).
 		Complete(r)
@@ -56,6 +60,20 @@ func (r *Reconciler) hostToClusters(ctx context.Context, host client.Object) []c
 		requests = append(requests, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(&list.Items[i])})
 	}
 	return requests
+}
+
+// controlPlaneInitialized lets through the moment at which a control plane has answered for the first time.
+func controlPlaneInitialized() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, after := e.ObjectOld.(*clusterv1.Cluster), e.ObjectNew.(*clusterv1.Cluster)
+			return !ptr.Deref(before.Status.Initialization.ControlPlaneInitialized, false) &&
+				ptr.Deref(after.Status.Initialization.ControlPlaneInitialized, false)
+		},
+	}
 }
 
 // failureDomainChanged lets through what can change the set: hosts that come, go or are relabelled.

@@ -8,8 +8,17 @@ import (
 	clusterv1 "sigs.k8s.io/cluster-api/api/core/v1beta2"
 )
 
-// ClusterFailureDomainsCondition of a RackCluster: the failure domains of the hosts are published.
-const ClusterFailureDomainsCondition = "FailureDomainsPublished"
+// Conditions of a RackCluster.
+const (
+	// ClusterFailureDomainsCondition: the failure domains of the hosts are published.
+	ClusterFailureDomainsCondition = "FailureDomainsPublished"
+	// ClusterProvisionedCondition: Cluster API was told that the infrastructure is there.
+	ClusterProvisionedCondition = "Provisioned"
+)
+
+// WaitingForControlPlaneReason of ClusterProvisionedCondition: a hosted control plane does not answer yet. It is
+// waited for during the first half minute only.
+const WaitingForControlPlaneReason = "WaitingForControlPlane"
 
 // RackClusterSpec is what a user asks of the infrastructure shared by a cluster's machines. Nothing is
 // needed: the hosted control plane brings its own endpoint.
@@ -23,14 +32,15 @@ type RackClusterSpec struct {
 // RackClusterInitializationStatus is the part of the status that Cluster API's contract reads.
 // +kubebuilder:validation:MinProperties=1
 type RackClusterInitializationStatus struct {
-	// provisioned is true from the first reconcile on: there is nothing to build per cluster.
+	// provisioned is true as soon as a hosted control plane answers or half a minute has passed, with any other
+	// control plane from the first reconcile on: there is nothing to build per cluster. It never goes back.
 	// +optional
 	Provisioned *bool `json:"provisioned,omitempty"`
 }
 
 // RackClusterStatus is the observed state of a RackCluster.
 type RackClusterStatus struct {
-	// conditions are Ready and Paused.
+	// conditions are FailureDomainsPublished, Provisioned, as their sum Ready, and Paused.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
