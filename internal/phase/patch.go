@@ -29,3 +29,16 @@ func PatchStatus[O client.Object](ctx context.Context, c client.Client, before, 
 	}
 	return nil
 }
+
+// PatchFinalizers writes the finalizers of after, and demands that the object still is of before's version, because a
+// list is replaced as a whole. The status of after is kept as it is. An object that is gone is an error: who puts a
+// finalizer on must not go on without it.
+func PatchFinalizers[O client.Object](ctx context.Context, c client.Client, before, after O) error {
+	sent := after.DeepCopyObject().(O)
+	if err := c.Patch(ctx, sent, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})); err != nil {
+		return fmt.Errorf("patching finalizers of %T %s: %w", after, client.ObjectKeyFromObject(after), err)
+	}
+	after.SetFinalizers(sent.GetFinalizers())
+	after.SetResourceVersion(sent.GetResourceVersion())
+	return nil
+}

@@ -89,6 +89,16 @@ func IsWait(err error) bool {
 	return errors.As(err, &s) && !s.fatal
 }
 
+// News returns the Ready condition of after when its status or reason is another than before, and nil when it only
+// repeats what was told. It is what Events are made from.
+func News(before, after []metav1.Condition) *metav1.Condition {
+	was, is := meta.FindStatusCondition(before, Ready), meta.FindStatusCondition(after, Ready)
+	if is == nil || was != nil && was.Status == is.Status && was.Reason == is.Reason {
+		return nil
+	}
+	return is
+}
+
 // Outcome splits err into what a condition says about it.
 func Outcome(err error) (reason, message string) {
 	var s *stop

@@ -4,7 +4,6 @@ package datastore
 
 import (
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
@@ -12,9 +11,8 @@ import (
 
 // announce tells when the verdict about a store changes, not when it is repeated.
 func (r *Reconciler) announce(before, after *kamajiv1alpha1.DataStore) {
-	was := meta.FindStatusCondition(before.Status.Conditions, phase.Ready)
-	is := meta.FindStatusCondition(after.Status.Conditions, phase.Ready)
-	if is == nil || was != nil && was.Status == is.Status && was.Reason == is.Reason {
+	news := phase.News(before.Status.Conditions, after.Status.Conditions)
+	if news == nil {
 		return
 	}
 	if after.Status.Ready {
@@ -22,5 +20,5 @@ func (r *Reconciler) announce(before, after *kamajiv1alpha1.DataStore) {
 			"%s at %v answers, authenticates and keeps tenants apart", after.Spec.Driver, after.Spec.Endpoints)
 		return
 	}
-	r.Recorder.Eventf(after, nil, corev1.EventTypeWarning, is.Reason, "Probe", "%s", is.Message)
+	r.Recorder.Eventf(after, nil, corev1.EventTypeWarning, news.Reason, "Probe", "%s", news.Message)
 }

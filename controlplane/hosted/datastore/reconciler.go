@@ -100,7 +100,7 @@ func (r *Reconciler) hold(ctx context.Context, store *kamajiv1alpha1.DataStore) 
 	if !controllerutil.AddFinalizer(store, kamajiv1alpha1.DataStoreInUseFinalizer) {
 		return nil
 	}
-	return r.patchFinalizers(ctx, before, store)
+	return client.IgnoreNotFound(phase.PatchFinalizers(ctx, r.Client, before, store))
 }
 
 func (r *Reconciler) release(ctx context.Context, store *kamajiv1alpha1.DataStore) error {
@@ -108,17 +108,5 @@ func (r *Reconciler) release(ctx context.Context, store *kamajiv1alpha1.DataStor
 	if !controllerutil.RemoveFinalizer(store, kamajiv1alpha1.DataStoreInUseFinalizer) {
 		return nil
 	}
-	return r.patchFinalizers(ctx, before, store)
-}
-
-// patchFinalizers demands the version that was read, because a list of
-// finalizers is replaced as a whole.
-func (r *Reconciler) patchFinalizers(ctx context.Context, before, store *kamajiv1alpha1.DataStore) error {
-	status := store.Status.DeepCopy()
-	err := r.Client.Patch(ctx, store, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	store.Status = *status
-	if client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("patching finalizers of DataStore %s: %w", store.Name, err)
-	}
-	return nil
+	return client.IgnoreNotFound(phase.PatchFinalizers(ctx, r.Client, before, store))
 }

@@ -43,7 +43,7 @@ func (r *Reconciler) delete(ctx context.Context, tenant *kamajiv1alpha1.TenantCo
 		controllerutil.RemoveFinalizer(tenant, kamajiv1alpha1.DataStoreCleanupFinalizer)
 		controllerutil.RemoveFinalizer(tenant, kamajiv1alpha1.TenantAccessFinalizer)
 		r.forget(client.ObjectKeyFromObject(tenant))
-		return phase.Result(client.IgnoreNotFound(r.patchMetadata(ctx, before, tenant)))
+		return phase.Result(client.IgnoreNotFound(phase.PatchFinalizers(ctx, r.Client, before, tenant)))
 	}
 	reason, message := phase.Outcome(outcome)
 	for kind, status := range map[string]metav1.ConditionStatus{

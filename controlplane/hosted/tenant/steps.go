@@ -28,10 +28,7 @@ import (
 
 // set is the name under which all objects of a tenant belong together.
 func set(tenant *kamajiv1alpha1.TenantControlPlane) apply.Set {
-	return apply.Set{
-		Name: tenant.Name, Namespace: tenant.Namespace,
-		Lists: []client.ObjectList{&corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{}},
-	}
+	return apply.Set{Name: tenant.Name, Namespace: tenant.Namespace, Lists: desired.Kinds()}
 }
 
 // foreignRetry is how soon it is noticed that somebody else's object has gone,

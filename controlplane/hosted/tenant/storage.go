@@ -229,7 +229,7 @@ func (r *Reconciler) hold(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 		if !controllerutil.AddFinalizer(latest, kamajiv1alpha1.DataStoreCleanupFinalizer) {
 			return nil
 		}
-		conflict := r.patchMetadata(ctx, before, latest)
+		conflict := phase.PatchFinalizers(ctx, r.Client, before, latest)
 		if !apierrors.IsConflict(conflict) {
 			return conflict
 		}
@@ -245,18 +245,6 @@ func (r *Reconciler) hold(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 		tenant.Finalizers, tenant.ResourceVersion = latest.Finalizers, latest.ResourceVersion
 	}
 	return err
-}
-
-// patchMetadata demands the version that was read, because a list of finalizers
-// is replaced as a whole. The status that this pass has worked out is kept.
-func (r *Reconciler) patchMetadata(ctx context.Context, before, tenant *kamajiv1alpha1.TenantControlPlane) error {
-	status := tenant.Status.DeepCopy()
-	err := r.Client.Patch(ctx, tenant, client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{}))
-	tenant.Status = *status
-	if err != nil {
-		return fmt.Errorf("patching finalizers of TenantControlPlane %s: %w", client.ObjectKeyFromObject(tenant), err)
-	}
-	return nil
 }
 
 // applyService makes the Service, whose address the certificates need.

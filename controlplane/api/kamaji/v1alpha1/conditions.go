@@ -2,7 +2,7 @@
 
 package v1alpha1
 
-// Conditions of a TenantControlPlane, in the order of the steps they report.
+// Conditions of a TenantControlPlane, in the order of the steps they report; Ready sums them up.
 const (
 	// StorageReadyCondition: the tenant has a user and its own place in the datastore.
 	StorageReadyCondition = "StorageReady"
@@ -19,8 +19,6 @@ const (
 	// RoutedCondition: the API server is published as asked for. This release does
 	// not set it: what it can publish, AddressReadyCondition covers.
 	RoutedCondition = "Routed"
-	// ReadyCondition: all of the above.
-	ReadyCondition = "Ready"
 	// DeletingCondition: says what the deletion waits for.
 	DeletingCondition = "Deleting"
 )
