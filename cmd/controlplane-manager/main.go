@@ -70,7 +70,7 @@ func run(ctx context.Context, o options) error {
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Metrics: *metrics, HealthProbeBindAddress: o.healthAddress, Cache: caches(o),
 		LeaderElection: o.leaderElect, LeaderElectionID: "controlplane-manager.kamaji.clastix.io", LeaderElectionNamespace: o.podNamespace,
-		LeaderElectionReleaseOnCancel: true, LeaseDuration: &o.leaseDuration,
+		LeaderElectionReleaseOnCancel: true, LeaseDuration: &o.leaseDuration, RenewDeadline: &o.renewDeadline, RetryPeriod: &o.retryPeriod,
 		WebhookServer: ctrlwebhook.NewServer(ctrlwebhook.Options{Port: o.webhookPort, CertDir: o.webhookCerts, TLSOpts: tlsOptions}),
 	})
 	if err != nil {

@@ -20,7 +20,8 @@ type options struct {
 	leaderElect, webhooks, version            bool
 	webhookPort                               int
 	webhookCerts                              string
-	syncPeriod, leaseDuration                 time.Duration
+	syncPeriod                                time.Duration
+	leaseDuration, renewDeadline, retryPeriod time.Duration
 	qps                                       float32
 	burst, controlPlanes, tenants, dataStores int
 	defaultDataStore                          string
@@ -37,6 +38,8 @@ func parse() options {
 	fs.StringVar(&o.healthAddress, "health-addr", ":9440", "address of /healthz and /readyz")
 	fs.BoolVar(&o.leaderElect, "leader-elect", false, "let one of several replicas reconcile; all of them serve xDS and webhooks")
 	fs.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long other replicas wait for a silent leader")
+	fs.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "how long the leader tries to renew its lease before it gives up")
+	fs.DurationVar(&o.retryPeriod, "leader-elect-retry-period", 2*time.Second, "how often replicas try to get or renew the lease")
 	fs.BoolVar(&o.webhooks, "webhooks", true, "serve the admission webhooks")
 	fs.IntVar(&o.webhookPort, "webhook-port", 9443, "port of the admission webhooks")
 	fs.StringVar(&o.webhookCerts, "webhook-cert-dir", "/tmp/k8s-webhook-server/serving-certs", "folder with tls.crt and tls.key of the webhooks")

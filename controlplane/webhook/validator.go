@@ -118,10 +118,20 @@ func validateVersion(before, tenant *kamajiv1alpha1.TenantControlPlane) field.Er
 func validateStorage(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
 	var problems field.ErrorList
 	spec, path := &tenant.Spec, field.NewPath("spec")
-	// A field that is still empty gets the UID at run time, which is fine.
-	id := storage.Tenant{Owner: "-", Schema: orDash(spec.DataStoreSchema), User: orDash(spec.DataStoreUsername)}
-	if err := id.Validate(); err != nil {
-		problems = append(problems, field.Invalid(path.Child("dataStoreSchema"), spec.DataStoreSchema+"/"+spec.DataStoreUsername, err.Error()))
+	for _, name := range []struct {
+		field, value string
+		tenant       storage.Tenant
+	}{
+		{"dataStoreSchema", spec.DataStoreSchema, storage.Tenant{Owner: "it", Schema: spec.DataStoreSchema, User: "valid"}},
+		{"dataStoreUsername", spec.DataStoreUsername, storage.Tenant{Owner: "it", Schema: "valid", User: spec.DataStoreUsername}},
+	} {
+		// One that is still empty becomes the UID at run time, which is fine.
+		if name.value == "" {
+			continue
+		}
+		if err := name.tenant.Validate(); err != nil {
+			problems = append(problems, field.Invalid(path.Child(name.field), name.value, err.Error()))
+		}
 	}
 	if before != nil && before.Spec.DataStore != "" && before.Spec.DataStore != spec.DataStore && before.Status.Storage.Setup.Schema != "" {
 		problems = append(problems, field.Invalid(path.Child("dataStore"), spec.DataStore,
@@ -141,13 +151,6 @@ func validateStorage(before, tenant *kamajiv1alpha1.TenantControlPlane) field.Er
 		seen[override.Resource] = true
 	}
 	return problems
-}
-
-func orDash(name string) string {
-	if name == "" {
-		return "unset"
-	}
-	return name
 }
 
 func validateNetwork(tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {

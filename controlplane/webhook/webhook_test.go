@@ -72,8 +72,11 @@ func TestValidate(t *testing.T) {
 		"two minors up":           {before: running("v1.34.1"), after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" }, want: "skips"},
 		"a minor down":            {before: running("v1.36.3"), after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.35.1" }, want: "older"},
 		"never ran, a minor down": {before: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" }, after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.34.1" }},
-		"schema with a slash":     {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStoreSchema = "a/b" }, want: "dataStoreSchema"},
-		"user root":               {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStoreUsername = "root" }, want: "reserved"},
+		"schema with a slash":     {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStoreSchema = "a/b" }, want: "spec.dataStoreSchema"},
+		"user root":               {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStoreUsername = "root" }, want: "spec.dataStoreUsername"},
+		"both empty": {after: func(tn *kamajiv1alpha1.TenantControlPlane) {
+			tn.Spec.DataStoreSchema, tn.Spec.DataStoreUsername = "", ""
+		}},
 		"datastore changed": {
 			before: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Status.Storage.Setup.Schema = "x" },
 			after:  func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStore = "other" }, want: "cannot move",
