@@ -87,7 +87,7 @@ func (s *set) authority(secret, commonName, file string) (*Authority, error) {
 		err error
 	)
 	switch {
-	case len(certPEM) == 0 && len(keyPEM) == 0, s.in.Rotate[secret]:
+	case len(certPEM) == 0 && len(keyPEM) == 0:
 		a, err = newAuthority(commonName, nil, nil, s.in.Now)
 	default:
 		if a, err = ParseAuthority(certPEM, keyPEM); err == nil && a.cert.NotAfter.Add(-CARenewBefore).Before(s.in.Now) {
@@ -113,7 +113,7 @@ func (s *set) serviceAccount() error {
 		key crypto.Signer
 		err error
 	)
-	if len(keyPEM) == 0 || s.in.Rotate[ServiceAccount] {
+	if len(keyPEM) == 0 {
 		key, keyPEM, err = newKey()
 	} else {
 		var parsed any

@@ -38,6 +38,11 @@ const (
 	DataStore = "datastore-certificate"
 )
 
+// Anchors are the Secrets that everything else is verified with: certificates of
+// nodes, kubeconfigs, tokens. To replace one at once would cut all of that off, so
+// Issue makes them when they are missing and never replaces their keys.
+var Anchors = []string{CA, FrontProxyCA, ServiceAccount}
+
 // Validity and renewal.
 const (
 	// LeafValidity is how long certificates are valid, as with kubeadm.
@@ -60,7 +65,7 @@ type Input struct {
 	// Existing is the data of the Secrets that exist, by the names of this package.
 	Existing map[string]map[string][]byte
 	// Rotate holds the names of Secrets whose contents shall be replaced even if
-	// they are good. Rotating an authority replaces all that it signed.
+	// they are good. Anchors are left out of it: see there.
 	Rotate map[string]bool
 	// SANs of the serving certificate; see ServingSANs.
 	SANs SANs

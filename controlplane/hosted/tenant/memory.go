@@ -17,13 +17,15 @@ import (
 // object edited inside a tenant, a role removed in a datastore.
 const resyncEvery = 10 * time.Minute
 
-// task is something outside the management cluster that was brought in order.
+// task is something that is not seen in the management cluster's objects: what
+// was brought in order outside, or was told.
 type task string
 
 const (
 	taskStorage task = "storage"
 	taskInside  task = "inside"
 	taskDelete  task = "delete"
+	taskRefusal task = "refusal"
 )
 
 type memoryKey struct {
@@ -84,7 +86,7 @@ func (m *memory) backOff(key memoryKey, first, most time.Duration) time.Duration
 func (m *memory) forget(tenant types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, task := range []task{taskStorage, taskInside, taskDelete} {
+	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal} {
 		delete(m.tasks, memoryKey{tenant: tenant, task: task})
 	}
 }

@@ -65,6 +65,7 @@ func (w *world) gateway(t *testing.T) {
 		t.Errorf("addons: %+v", a)
 	}
 	w.settled(t, tn.Name)
+	w.rotates(t, tn.Name, []string{"konnectivity-kubeconfig"}, []string{"konnectivity-certificate"})
 	w.withoutAddons(t, tn.Name)
 }
 

@@ -78,10 +78,12 @@ type scope struct {
 	now    time.Time
 
 	// existing is the data of the tenant's Secrets, rotate and rotated what their
-	// annotations ask for and say, all by name without the tenant's.
+	// annotations ask for and say, refused what they ask for in vain, all by name
+	// without the tenant's.
 	existing map[string]map[string][]byte
 	rotate   map[string]bool
 	rotated  map[string]string
+	refused  []string
 
 	// storage and secrets are inputs of the workload.
 	storage  desired.Storage

@@ -64,6 +64,7 @@ func TestLife(t *testing.T) {
 	t.Run("a wiped status comes back", w.wiped)
 	t.Run("what was removed comes back", w.drift)
 	t.Run("a CA without labels stays", w.unlabelled)
+	t.Run("rotation", w.rotation)
 	t.Run("paused", w.paused)
 	t.Run("unsupported version", w.version)
 	t.Run("deletion", w.deletion)

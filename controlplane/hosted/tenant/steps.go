@@ -74,6 +74,7 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 	if err != nil {
 		return fmt.Errorf("issuing certificates: %w", err)
 	}
+	r.refuse(s)
 	maps.Copy(s.secrets, result.Data)
 	s.due(result.NextRenewal)
 	return nil

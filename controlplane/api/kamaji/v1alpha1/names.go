@@ -12,7 +12,8 @@ const (
 	ChecksumAnnotation = "kamaji.clastix.io/checksum"
 
 	// RotateAnnotation on a certificate or kubeconfig Secret requests new contents
-	// when it is empty; it then becomes the RFC 3339 time of the rotation.
+	// when it is empty; it then becomes the RFC 3339 time of the rotation. On
+	// authorities and the key of ServiceAccount tokens it is ignored and stays.
 	RotateAnnotation = "certs.kamaji.clastix.io/rotate"
 
 	// KubeconfigSecretKeyAnnotation on a TenantControlPlane names the key of the
