@@ -44,6 +44,7 @@ type Input struct {
 	// Existing is the data of the Secrets that exist, by the names of this package.
 	Existing map[string]map[string][]byte
 	// Rotate holds the names of Secrets whose contents shall be replaced even if they are good.
+	// Konnectivity is replaced by giving another certificate.
 	Rotate map[string]bool
 	// CACert and CAKey (PEM) sign the client certificates.
 	CACert, CAKey []byte
