@@ -4,6 +4,7 @@ package quickstart
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -124,11 +125,15 @@ func datastore(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
+	var refused error
 	err = Until(ctx, "the webhooks to accept objects", func() error {
 		_, err := l.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "datastore", "lab"))
+		if err != nil && strings.Contains(err.Error(), "is invalid") {
+			refused, err = err, nil // no waiting helps
+		}
 		return err
 	})
-	if err != nil {
+	if err = errors.Join(err, refused); err != nil {
 		return err
 	}
 	return l.condition(ctx, "", "datastore", "default", "Ready")

@@ -42,15 +42,19 @@ func (l *Lab) Create(ctx context.Context, name string, workers int) error {
 
 // Manifest is what clusterctl generates from the lab's cluster template.
 func (l *Lab) Manifest(ctx context.Context, name string, workers int) (string, error) {
-	return l.clusterctl(ctx, l.variables(), "generate", "cluster", name, "--flavor", "lab", "--infrastructure", l.repository.Infrastructure,
+	return l.clusterctl(ctx, l.variables(name), "generate", "cluster", name, "--flavor", "lab", "--infrastructure", l.repository.Infrastructure,
 		"--target-namespace", Namespace, "--kubernetes-version", Version, "--control-plane-machine-count", "1", "--worker-machine-count", strconv.Itoa(workers))
 }
 
-func (l *Lab) variables() []string {
+func (l *Lab) variables(name string) []string {
 	return []string{
+		fmt.Sprintf("KAMAJI_ADDITIONAL_HOSTNAMES=[%s]", publicName(name)),
 		"KAMAJI_GATEWAY_DOMAIN=" + Domain, "KAMAJI_GATEWAY_PRIVATE_ADDRESS=" + l.Private.String(), "POD_CIDR=" + podCIDR,
 	}
 }
+
+// publicName is a name of a Cluster that only customers may use.
+func publicName(name string) string { return "public-" + name + "." + Domain }
 
 // Customer fetches the published kubeconfig as a customer gets it, and uses it.
 func (l *Lab) Customer(ctx context.Context, name string) error {
@@ -280,6 +284,8 @@ func nowhere(ctx context.Context, l *Lab) error {
 		{"the tenant's name on the public address", target{l.Public, 6443, name}, true},
 		{"the tenant's name on the private address", target{l.Private, 6443, name}, true},
 		{"the tenant's port on the private address, without a name", target{l.Private, uint16(tenantPort), ""}, true},
+		{"the customers' own name on the public address", target{l.Public, 6443, publicName(Demo)}, true},
+		{"the customers' own name on the private address", target{l.Private, 6443, publicName(Demo)}, false},
 		{"an unknown name on the public address", target{l.Public, 6443, "nobody." + Domain}, false},
 		{"an unknown name on the private address", target{l.Private, 6443, "nobody." + Domain}, false},
 		{"no name on the public address", target{l.Public, 6443, ""}, false},
