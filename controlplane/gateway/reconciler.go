@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
@@ -40,7 +41,7 @@ type scope struct {
 	gateway *v1alpha2.KamajiGateway
 }
 
-// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways,verbs=get;list;watch
+// +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways/status,verbs=get;patch
 // +kubebuilder:rbac:groups=apps,namespace=kamaji-system,resources=daemonsets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",namespace=kamaji-system,resources=configmaps,verbs=get;list;watch;create;patch;delete
@@ -55,11 +56,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := r.Client.Get(ctx, req.NamespacedName, gateway); err != nil {
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	if !gateway.DeletionTimestamp.IsZero() {
-		// Owner references take the data plane down.
-		return ctrl.Result{}, nil
-	}
 	before := gateway.DeepCopy()
+	if !gateway.DeletionTimestamp.IsZero() {
+		return ctrl.Result{}, r.delete(ctx, before, gateway)
+	}
+	if controllerutil.AddFinalizer(gateway, v1alpha2.GatewayFinalizer) {
+		if err := r.Client.Patch(ctx, gateway, client.MergeFrom(before)); err != nil {
+			return ctrl.Result{}, fmt.Errorf("adding the finalizer to KamajiGateway %s: %w", gateway.Name, err)
+		}
+		before = gateway.DeepCopy()
+	}
 	err := phase.Run(ctx, &gateway.Status.Conditions, gateway.Generation, []phase.Step[*scope]{
 		{Condition: v1alpha2.GatewayAddressesValidCondition, Run: r.addresses},
 		{Condition: v1alpha2.GatewayDataPlaneReadyCondition, Run: r.dataPlane},
@@ -73,6 +79,23 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	return phase.Result(err)
+}
+
+// delete lets the gateway go when it has no tenants; until then its data plane stays, and the condition Deleting says why.
+// Owner references take the data plane down afterwards.
+func (r *Reconciler) delete(ctx context.Context, before, gateway *v1alpha2.KamajiGateway) error {
+	if tenants := r.tally.count(gateway.Name); tenants > 0 {
+		gateway.Status.Tenants = ptr.To(tenants)
+		meta.SetStatusCondition(&gateway.Status.Conditions, metav1.Condition{
+			Type: v1alpha2.GatewayDeletingCondition, Status: metav1.ConditionTrue, Reason: v1alpha2.GatewayInUseReason, ObservedGeneration: gateway.Generation,
+			Message: fmt.Sprintf("%d tenants are reached through this gateway and would be cut off: delete them first", tenants),
+		})
+		return phase.PatchStatus(ctx, r.Client, before, gateway)
+	}
+	if !controllerutil.RemoveFinalizer(gateway, v1alpha2.GatewayFinalizer) {
+		return nil
+	}
+	return client.IgnoreNotFound(r.Client.Patch(ctx, gateway, client.MergeFrom(before)))
 }
 
 func (r *Reconciler) addresses(ctx context.Context, s *scope) error {

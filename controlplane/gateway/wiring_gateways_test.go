@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -60,6 +61,43 @@ func gatewayStatus(w *world) {
 	if got := w.address("c1"); got.Name != "same" || got.PublicAddress != "203.0.113.10" {
 		w.Errorf("address of c1: %+v", got)
 	}
+}
+
+// Deleting a gateway must not cut off who is reached through it.
+func gatewayIsHeldByItsTenants(w *world) {
+	w.run()
+	w.create(w.gateway("default", "203.0.113.10", "10.0.0.5"))
+	w.create(newTenant("c1", onGateway("default")))
+	w.address("c1")
+	g := &v1alpha2.KamajiGateway{}
+	key := client.ObjectKey{Name: "default"}
+	w.eventually(func() string {
+		if err := w.client.Get(w.ctx, key, g); err != nil || g.Status.Tenants == nil || *g.Status.Tenants != 1 {
+			return fmt.Sprintf("the gateway counts its tenant: %v %v", g.Status.Tenants, err)
+		}
+		return ""
+	})
+	if err := w.client.Delete(w.ctx, g); err != nil {
+		w.Fatal(err)
+	}
+	w.eventually(func() string {
+		if err := w.client.Get(w.ctx, key, g); err != nil {
+			return err.Error()
+		}
+		if c := meta.FindStatusCondition(g.Status.Conditions, v1alpha2.GatewayDeletingCondition); c == nil || c.Reason != v1alpha2.GatewayInUseReason {
+			return fmt.Sprintf("the deletion says what it waits for: %v", c)
+		}
+		return ""
+	})
+	if err := w.client.Delete(w.ctx, w.tenant("c1")); err != nil {
+		w.Fatal(err)
+	}
+	w.eventually(func() string {
+		if err := w.client.Get(w.ctx, key, g); !apierrors.IsNotFound(err) {
+			return fmt.Sprintf("the gateway goes with its last tenant: %v", err)
+		}
+		return ""
+	})
 }
 
 // Applying the data plane twice writes once.

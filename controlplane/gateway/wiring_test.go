@@ -70,6 +70,7 @@ func TestWiring(t *testing.T) {
 		"status of gateways":                  gatewayStatus,
 		"the data plane is applied once":      dataPlaneIsAppliedOnce,
 		"pods being replaced keep their file": podsBeingReplacedKeepTheirFile,
+		"a gateway is held by its tenants":    gatewayIsHeldByItsTenants,
 		"validation":                          validation,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -83,6 +84,18 @@ func TestWiring(t *testing.T) {
 
 // empty removes what tests make; no garbage collector runs here.
 func empty(t *testing.T, c client.Client) {
+	gateways := &v1alpha2.KamajiGatewayList{}
+	if err := c.List(context.Background(), gateways); err != nil {
+		t.Errorf("listing gateways: %v", err)
+	}
+	for i := range gateways.Items {
+		g := &gateways.Items[i]
+		before := g.DeepCopy()
+		g.Finalizers = nil
+		if err := c.Patch(context.Background(), g, client.MergeFrom(before)); client.IgnoreNotFound(err) != nil {
+			t.Errorf("releasing gateway %s: %v", g.Name, err)
+		}
+	}
 	certificate := &unstructured.Unstructured{}
 	certificate.SetGroupVersionKind(certificateKind)
 	for _, o := range []client.Object{

@@ -47,6 +47,10 @@ func (r *Reconciler) steps() []phase.Step[*scope] {
 
 // tenant applies the TenantControlPlane. A rejected one is the user's to mend; the reason is the server's own.
 func (r *Reconciler) tenant(ctx context.Context, s *scope) error {
+	// The schema refuses the field; an object that an earlier provider has stored may have it all the same.
+	if s.kcp.Spec.Deployment.ExternalClusterReference != nil {
+		return phase.Fatal(controlplanev1.TenantControlPlaneRejectedReason, "spec.deployment.externalClusterReference is not supported: remove it to run the pods in this cluster, or keep the provider that made this object")
+	}
 	tenant := tenantFor(s.cluster, s.kcp)
 	_, err := r.writer().Apply(ctx, tenant)
 	var foreign *apply.ForeignError

@@ -7,8 +7,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Condition types of a KamajiGateway, all positive.
+// GatewayFinalizer holds a KamajiGateway until no tenant is reached through it.
+const GatewayFinalizer = "controlplane.cluster.x-k8s.io/kamajigateway"
+
+// Condition types of a KamajiGateway; all but Deleting are positive.
 const (
+	// GatewayDeletingCondition says what the deletion of a gateway waits for.
+	GatewayDeletingCondition = "Deleting"
 	// GatewayReadyCondition sums up the others: tenants that choose this gateway can be reached through it.
 	GatewayReadyCondition = "Ready"
 	// GatewayAddressesValidCondition says that addresses, port and tenant ports fit together and collide with no other gateway.
@@ -43,6 +48,8 @@ const (
 	GatewayNoNodeReason = "NoMatchingNode"
 	// GatewayEnvoyNotDeployedReason: routes are served for Envoy, which somebody else has to run.
 	GatewayEnvoyNotDeployedReason = "EnvoyNotDeployed"
+	// GatewayInUseReason: tenants are still reached through the gateway.
+	GatewayInUseReason = "InUse"
 	// GatewayExternalReason: the data plane runs outside the management cluster and connects by itself.
 	GatewayExternalReason = "External"
 )
