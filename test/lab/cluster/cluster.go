@@ -107,7 +107,7 @@ func create(ctx context.Context, provider *cluster.Provider, image, kubeconfig s
 		cluster.CreateWithKubeconfigPath(kubeconfig), cluster.CreateWithDisplayUsage(false), cluster.CreateWithDisplaySalutation(false))
 }
 
-// healthy tells whether both nodes run from the image and the API server is ready.
+// healthy tells whether both nodes run from the image and have joined: kind, interrupted, leaves one that never will.
 func healthy(ctx context.Context, image string) bool {
 	for _, name := range []string{controlPlane, worker} {
 		state, err := command.Output(ctx, "docker", "inspect", "--format", "{{.State.Running}} {{.Config.Image}}", name)
@@ -115,7 +115,7 @@ func healthy(ctx context.Context, image string) bool {
 			return false
 		}
 	}
-	_, err := kubectl(ctx, "get", "--raw", "/readyz")
+	_, err := kubectl(ctx, "get", "node", controlPlane, worker)
 	return err == nil
 }
 
