@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
 
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/provider"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/quickstart"
 )
@@ -34,7 +36,7 @@ func controlPlane(ctx context.Context, l *quickstart.Lab) error {
 		if err := l.Apply(ctx, l.Kubeconfig, manifest); err != nil {
 			return err
 		}
-		if err := l.Customer(ctx, name); err != nil {
+		if err := firstAnswer(ctx, l, name); err != nil {
 			return err
 		}
 		ours = append(ours, seconds(start))
@@ -49,6 +51,24 @@ func controlPlane(ctx context.Context, l *quickstart.Lab) error {
 	}
 	report("apply-to-customer-request", median(ours), "s", "same-pod-by-hand", median(floors), "<=1.5x", 1.5*median(floors))
 	return nil
+}
+
+// firstAnswer waits until a request with the published kubeconfig succeeds. It asks without kubectl, whose own pauses
+// between attempts would be part of the figure.
+func firstAnswer(ctx context.Context, l *quickstart.Lab, name string) error {
+	var published []byte
+	return quickstart.Until(ctx, "an answer of "+name, func() error {
+		if published == nil {
+			encoded, err := l.Kubectl(ctx, "-n", quickstart.Namespace, "get", "secret", name+"-kubeconfig", "-o", "jsonpath={.data.value}")
+			if err != nil {
+				return err
+			}
+			if published, err = base64.StdEncoding.DecodeString(encoded); err != nil {
+				return err
+			}
+		}
+		return provider.ProbeAPI(ctx, published)
+	})
 }
 
 // byHand pauses the tenant, stops its pod, and starts an identical one on an empty part of its storage.

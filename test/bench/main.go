@@ -41,7 +41,7 @@ func run(ctx context.Context) error {
 	if err := l.OneFree(ctx); err != nil {
 		return err
 	}
-	for _, measure := range []func(context.Context, *quickstart.Lab) error{controlPlane, worker, memory} {
+	for _, measure := range []func(context.Context, *quickstart.Lab) error{idle, controlPlane, worker, memory} {
 		if err := measure(ctx, l); err != nil {
 			return err
 		}

@@ -16,18 +16,23 @@ import (
 // kamajiTenantMiB is the PSS of one idle tenant of Kamaji on a machine like this, see docs/benchmarks.md.
 const kamajiTenantMiB = 287
 
-// memory reports what each of our processes and one idle tenant hold, as proportional set size.
-func memory(ctx context.Context, l *quickstart.Lab) error {
-	// The quickstart's tenant has had time to settle; it is made where somebody has deleted it.
-	const name = quickstart.Demo
-	if _, err := l.Kubectl(ctx, "-n", quickstart.Namespace, "get", "cluster", name); err != nil {
-		if err := l.Create(ctx, name, 1); err != nil {
-			return err
-		}
-	}
-	if err := l.Customer(ctx, name); err != nil {
+// idleTenant is made before everything else is measured and its memory looked at last, so that it has had time to settle.
+const idleTenant = "bench-idle"
+
+// idle makes the tenant whose memory is measured: without workers, as the peer's was.
+func idle(ctx context.Context, l *quickstart.Lab) error {
+	if err := l.Create(ctx, idleTenant, 0); err != nil {
 		return err
 	}
+	return l.Customer(ctx, idleTenant)
+}
+
+// memory reports what each of our processes and one idle tenant hold, as proportional set size.
+func memory(ctx context.Context, l *quickstart.Lab) error {
+	const name = idleTenant
+	defer func() {
+		_, _ = l.Kubectl(context.WithoutCancel(ctx), "-n", quickstart.Namespace, "delete", "cluster", name, "--timeout", "5m")
+	}()
 	pod, err := podOf(ctx, l, name)
 	if err != nil {
 		return err
