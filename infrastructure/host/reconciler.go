@@ -82,6 +82,9 @@ func orDefault[T comparable](value, fallback T) T {
 	return value
 }
 
+// staleInterval is how soon a pass is repeated that turned out to have read an old copy from the cache.
+const staleInterval = 20 * time.Millisecond
+
 // Reconciler moves RackHosts through the phases of this package's documentation.
 type Reconciler struct {
 	// Client reads from the cache and writes.
@@ -120,8 +123,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil || r.ignored(s) {
 		return ctrl.Result{}, err
 	}
-	if isPaused, _, err := paused.EnsurePausedCondition(ctx, r.Client, s.cluster, host); err != nil || isPaused {
+	isPaused, wrote, err := paused.EnsurePausedCondition(ctx, r.Client, s.cluster, host)
+	switch {
+	case err != nil || isPaused:
 		return ctrl.Result{}, err
+	case wrote:
+		// What was read is of an old version now.
+		return ctrl.Result{RequeueAfter: staleInterval}, nil
 	}
 	if !host.DeletionTimestamp.IsZero() && s.claim == nil {
 		return ctrl.Result{}, r.forget(ctx, host)
@@ -132,7 +140,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	before := host.DeepCopy()
 	outcome := r.advance(ctx, s)
 	summarize(s, outcome)
-	if err := phase.PatchStatus(ctx, r.Client, before, host); err != nil {
+	if err := phase.PatchCurrentStatus(ctx, r.Client, before, host); apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: staleInterval}, nil
+	} else if err != nil {
 		return ctrl.Result{}, err
 	}
 	result, err := phase.Result(outcome)

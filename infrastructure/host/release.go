@@ -114,6 +114,7 @@ func (r *Reconciler) annotate(ctx context.Context, host *infrav1.RackHost, annot
 		return fmt.Errorf("annotating RackHost %s: %w", client.ObjectKeyFromObject(host), err)
 	}
 	host.Annotations = updated.Annotations
+	host.ResourceVersion = updated.ResourceVersion
 	return nil
 }
 

@@ -13,11 +13,23 @@ import (
 // PatchStatus writes the status of after as one merge patch against before, and nothing when the two are equal.
 // Both must be the same object; only the status sub-resource is sent. An object that is gone is no error.
 func PatchStatus[O client.Object](ctx context.Context, c client.Client, before, after O) error {
+	return patchStatus(ctx, c, before, after, client.MergeFrom(before))
+}
+
+// PatchCurrentStatus is PatchStatus for a status that the next pass decides from, such as the phase of a state machine:
+// it fails with a conflict unless the object still is of after's version, so that a pass which read an old copy from
+// the cache takes nothing back.
+func PatchCurrentStatus[O client.Object](ctx context.Context, c client.Client, before, after O) error {
+	base := before.DeepCopyObject().(O)
+	base.SetResourceVersion(after.GetResourceVersion())
+	return patchStatus(ctx, c, before, after, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}))
+}
+
+func patchStatus[O client.Object](ctx context.Context, c client.Client, before, after O, patch client.Patch) error {
 	if equality.Semantic.DeepEqual(before, after) {
 		return nil
 	}
-	patch := client.MergeFrom(before)
-	data, err := patch.Data(after)
+	data, err := client.MergeFrom(before).Data(after)
 	if err != nil {
 		return fmt.Errorf("comparing status of %s: %w", client.ObjectKeyFromObject(after), err)
 	}

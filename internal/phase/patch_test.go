@@ -75,3 +75,25 @@ func TestNews(t *testing.T) {
 		}
 	}
 }
+
+func TestPatchCurrentStatusTakesNothingBack(t *testing.T) {
+	stored := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "a"}}
+	c := fake.NewClientBuilder().WithScheme(clientgoscheme.Scheme).WithObjects(stored).WithStatusSubresource(stored).Build()
+	old := &appsv1.Deployment{}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(stored), old); err != nil {
+		t.Fatal(err)
+	}
+	newer := old.DeepCopy()
+	newer.Status.Replicas = 2
+	if err := phase.PatchCurrentStatus(t.Context(), c, old, newer); err != nil {
+		t.Fatal(err)
+	}
+	stale := old.DeepCopy()
+	stale.Status.Replicas = 1
+	if err := phase.PatchCurrentStatus(t.Context(), c, old, stale); !apierrors.IsConflict(err) {
+		t.Errorf("a status decided from an old copy was written: %v", err)
+	}
+	if err := phase.PatchCurrentStatus(t.Context(), c, old, old.DeepCopy()); err != nil {
+		t.Errorf("an unchanged status is no write: %v", err)
+	}
+}
