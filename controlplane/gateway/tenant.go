@@ -5,6 +5,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,9 @@ type TenantReconciler struct {
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=gatewayportleases,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=gatewayportleases/status,verbs=get;patch
 
+// conflictInterval is how soon the cache is asked again for what another writer has changed meanwhile.
+const conflictInterval = 5 * time.Millisecond
+
 // Reconcile makes status.kamajiGateway say where the tenant is reached.
 func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	tcp := &kamajiv1alpha1.TenantControlPlane{}
@@ -58,7 +62,10 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		tcp.Status.KamajiGateway = nil
 	}
 	setCondition(tcp, err)
-	if patchErr := r.patch(ctx, before, tcp); patchErr != nil {
+	if patchErr := r.patch(ctx, before, tcp); apierrors.IsConflict(patchErr) {
+		// Usual for a new tenant, which the engine writes at the same moment and both wait for.
+		return ctrl.Result{RequeueAfter: conflictInterval}, nil
+	} else if patchErr != nil {
 		return ctrl.Result{}, patchErr
 	}
 	return phase.Result(err)
