@@ -143,7 +143,7 @@ func TestARouteThatChangesItsTenantDropsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ended()
-	want := upstream.Settings{Backend: "other/b/kube-apiserver", ConnectTimeout: time.Second, MaxConnections: xds.MaxConnections}
+	want := upstream.Settings{Backend: "other/b/kube-apiserver", ConnectTimeout: time.Second, MaxConnections: route.DefaultMaxConnections}
 	if got := g.routes.Lookup([]byte(key.String())).Settings(); got != want {
 		t.Errorf("settings %+v, want %+v", got, want)
 	}

@@ -4,6 +4,7 @@ package route
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -16,6 +17,9 @@ const (
 	Public Listener = "public"
 	// Private serves workers: by host name on the shared port, and by destination port for clients that send no host name.
 	Private Listener = "private"
+	// Prefix serves workers on the private addresses that are a tenant's own. Only a gateway with such addresses has it; keys of its
+	// routes belong to Private, whose policy they share.
+	Prefix Listener = "prefix"
 )
 
 // ALPNKonnectivity is the protocol name that konnectivity agents offer besides h2 (flag --alpn-proto). A connection that
@@ -26,15 +30,18 @@ const (
 	separator = "|"
 	kindSNI   = "sni"
 	kindPort  = "port"
+	kindIP    = "ip"
 )
 
-// Key says which connections a route is for. Exactly one of Host and Port is set.
+// Key says which connections a route is for. Exactly one of Host, Port and Address is set.
 type Key struct {
 	Listener Listener
 	// Host is the normalized name of the TLS server name indication (see NormalizeHost).
 	Host string
 	// Port is the destination port, for connections to a tenant's own port; their server name plays no part.
 	Port uint16
+	// Address is the destination address, for connections to a tenant's own address; their server name plays no part.
+	Address netip.Addr
 	// Konnectivity is true for connections that offer ALPNKonnectivity.
 	Konnectivity bool
 }
@@ -49,12 +56,20 @@ func PortKey(port uint16, konnectivity bool) Key {
 	return Key{Listener: Private, Port: port, Konnectivity: konnectivity}
 }
 
-// String is the name of the route's xDS cluster: <listener>|sni|<host> or private|port|<port>, followed by |konnectivity
-// for connections that offer ALPNKonnectivity. The prefix keeps a name chosen by a client from ever being the name of
+// AddressKey is the key of connections to a tenant's own address on the shared port.
+func AddressKey(address netip.Addr, konnectivity bool) Key {
+	return Key{Listener: Private, Address: address, Konnectivity: konnectivity}
+}
+
+// String is the name of the route's xDS cluster: <listener>|sni|<host>, private|port|<port> or private|ip|<address>, followed by
+// |konnectivity for connections that offer ALPNKonnectivity. The prefix keeps a name chosen by a client from ever being the name of
 // another kind of cluster; "|" can't be in a host name.
 func (k Key) String() string {
-	if k.Port != 0 {
+	switch {
+	case k.Port != 0:
 		return join(k.Listener, kindPort, strconv.Itoa(int(k.Port)), k.Konnectivity)
+	case k.Address.IsValid():
+		return join(k.Listener, kindIP, k.Address.String(), k.Konnectivity)
 	}
 	return join(k.Listener, kindSNI, k.Host, k.Konnectivity)
 }
@@ -67,6 +82,11 @@ func HostKeyFormat(l Listener, format string, konnectivity bool) string {
 // PortKeyFormat is the name of a PortKey with format, an operator that a proxy replaces by the port, in place of the port.
 func PortKeyFormat(format string, konnectivity bool) string {
 	return join(Private, kindPort, format, konnectivity)
+}
+
+// AddressKeyFormat is the name of an AddressKey with format, an operator that a proxy replaces by the address, in place of the address.
+func AddressKeyFormat(format string, konnectivity bool) string {
+	return join(Private, kindIP, format, konnectivity)
 }
 
 func join(l Listener, kind, value string, konnectivity bool) string {
@@ -102,6 +122,12 @@ func ParseKey(name string) (Key, error) {
 			return Key{}, fmt.Errorf("%q holds no port", name)
 		}
 		return PortKey(uint16(port), konnectivity), nil
+	case parts[1] == kindIP && l == Private:
+		address, err := netip.ParseAddr(parts[2])
+		if err != nil || address.Zone() != "" || address.String() != parts[2] {
+			return Key{}, fmt.Errorf("%q holds no IP address in its canonical form", name)
+		}
+		return AddressKey(address, konnectivity), nil
 	}
 	return Key{}, fmt.Errorf("%q is not the name of a route", name)
 }

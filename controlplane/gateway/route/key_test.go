@@ -3,6 +3,8 @@
 package route_test
 
 import (
+	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +18,8 @@ func TestKeyNames(t *testing.T) {
 		"private|sni|c1.k8s.example.com|konnectivity": route.HostKey(route.Private, "c1.k8s.example.com", true),
 		"private|port|21034":                          route.PortKey(21034, false),
 		"private|port|21034|konnectivity":             route.PortKey(21034, true),
+		"private|ip|10.255.0.7":                       route.AddressKey(netip.MustParseAddr("10.255.0.7"), false),
+		"private|ip|fd00::7|konnectivity":             route.AddressKey(netip.MustParseAddr("fd00::7"), true),
 	} {
 		if got := key.String(); got != name {
 			t.Errorf("name of %+v: got %q, want %q", key, got, name)
@@ -31,6 +35,7 @@ func TestParseKeyRefuses(t *testing.T) {
 		"", "xds_cluster", "public", "public|sni", "public|sni|", "public|sni|C1.example.com", "public|sni|c1.example.com.", "public|sni|10.0.0.1",
 		"public|port|6443", "private|port|0", "private|port|06443", "private|port|65536", "private|port|-1", "other|sni|c1.example.com",
 		"public|sni|c1.example.com|other", "public|sni|c1.example.com|konnectivity|x", "private|any|c1",
+		"public|ip|10.255.0.7", "private|ip|10.255.0.07", "private|ip|fd00:0::7", "private|ip|fe80::1%eth0", "private|ip|", "prefix|sni|c1.example.com",
 	} {
 		if key, err := route.ParseKey(name); err == nil {
 			t.Errorf("parsing %q: got %+v, want an error", name, key)
@@ -58,22 +63,54 @@ func TestNormalizeHost(t *testing.T) {
 }
 
 func TestRoutes(t *testing.T) {
-	got := route.Routes(route.Tenant{
+	public := route.Policy{Sources: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}}
+	private := route.Policy{MaxConnections: 100}
+	whole := route.Tenant{
 		Namespace: "ns", Name: "c1", Gateway: "default", Hostname: "c1.example.com", Port: 21034,
 		AdditionalHostnames: []string{"api.customer.example", "c1.example.com"},
-	})
-	api, konnectivity := "ns/c1/kube-apiserver", "ns/c1/konnectivity-server"
-	want := []route.Route{
-		{Key: route.PortKey(21034, false), Backend: api},
-		{Key: route.PortKey(21034, true), Backend: konnectivity},
-		{Key: route.HostKey(route.Private, "c1.example.com", false), Backend: api},
-		{Key: route.HostKey(route.Private, "c1.example.com", true), Backend: konnectivity},
-		{Key: route.HostKey(route.Public, "api.customer.example", false), Backend: api},
-		{Key: route.HostKey(route.Public, "c1.example.com", false), Backend: api},
-		{Key: route.HostKey(route.Public, "c1.example.com", true), Backend: konnectivity},
+		Address:             netip.MustParseAddr("10.255.0.7"), Public: public, Private: private,
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	api, konnectivity := "ns/c1/kube-apiserver", "ns/c1/konnectivity-server"
+	onPrivate := []route.Route{
+		{route.AddressKey(whole.Address, false), api, private},
+		{route.AddressKey(whole.Address, true), konnectivity, private},
+		{route.PortKey(21034, false), api, private},
+		{route.PortKey(21034, true), konnectivity, private},
+		{route.HostKey(route.Private, "c1.example.com", false), api, private},
+		{route.HostKey(route.Private, "c1.example.com", true), konnectivity, private},
+	}
+	onPublic := []route.Route{
+		{route.HostKey(route.Public, "api.customer.example", false), api, public},
+		{route.HostKey(route.Public, "c1.example.com", false), api, public},
+		{route.HostKey(route.Public, "c1.example.com", true), konnectivity, public},
+	}
+	same := cmp.Comparer(func(a, b route.Route) bool { return a.Equal(b) })
+	if diff := cmp.Diff(append(slices.Clone(onPrivate), onPublic...), route.Routes(whole), same); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)
+	}
+	hidden := whole
+	hidden.PrivateOnly = true
+	if diff := cmp.Diff(onPrivate, route.Routes(hidden), same); diff != "" {
+		t.Errorf("routes of a private tenant (-want +got):\n%s", diff)
+	}
+	bare := whole
+	bare.Address = netip.Addr{}
+	if diff := cmp.Diff(append(slices.Clone(onPrivate[2:]), onPublic...), route.Routes(bare), same); diff != "" {
+		t.Errorf("routes of a tenant without an address (-want +got):\n%s", diff)
+	}
+}
+
+func TestSortSources(t *testing.T) {
+	var in []netip.Prefix
+	for _, p := range []string{"192.0.2.77/24", "10.1.0.0/16", "fd00::/8", "10.0.0.0/8", "192.0.2.0/24", "fd00:1::/32", "10.255.255.255/32"} {
+		in = append(in, netip.MustParsePrefix(p))
+	}
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("fd00::/8")}
+	if got := route.SortSources(in); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got := route.SortSources(nil); len(got) != 0 {
+		t.Errorf("no networks: got %v", got)
 	}
 }
 

@@ -22,6 +22,8 @@ type Gateway struct {
 	PublicAddress, PrivateAddress netip.Addr
 	// Port is the one on which tenants are told apart by host name, on both addresses.
 	Port uint16
+	// PrivatePrefix holds the private addresses that are a tenant's own; the zero Prefix when tenants have none.
+	PrivatePrefix netip.Prefix
 }
 
 // Tenant is what a gateway knows of one tenant control plane. Host names are normalized.
@@ -34,6 +36,48 @@ type Tenant struct {
 	AdditionalHostnames []string
 	// Port is the tenant's own on the private address.
 	Port uint16
+	// Address is the tenant's own, out of the gateway's PrivatePrefix; the zero Addr when it has none.
+	Address netip.Addr
+	// PrivateOnly tenants have no route on the public listener.
+	PrivateOnly bool
+	// Public and Private say who may connect, by listener.
+	Public, Private Policy
+}
+
+// Policy says who may connect by one route.
+type Policy struct {
+	// Sources are the networks that connections are taken from; without any, from everywhere. See SortSources.
+	Sources []netip.Prefix
+	// MaxConnections is how many connections may be open by the route, per data plane instance; 0: DefaultMaxConnections.
+	MaxConnections uint32
+}
+
+// DefaultMaxConnections limits the open connections of a route that has no limit of its own. A worker node holds fewer than ten, so
+// this serves thousands of nodes while one tenant can't take all of a gateway's. Envoy's own default of 1024 is too low.
+const DefaultMaxConnections = 32768
+
+// Equal tells whether two policies let the same connections in.
+func (p Policy) Equal(o Policy) bool {
+	return p.MaxConnections == o.MaxConnections && slices.Equal(p.Sources, o.Sources)
+}
+
+// SortSources brings networks into the one form that is compared: masked, sorted, without duplicates and networks inside others.
+func SortSources(sources []netip.Prefix) []netip.Prefix {
+	masked := make([]netip.Prefix, 0, len(sources))
+	for _, p := range sources {
+		masked = append(masked, p.Masked())
+	}
+	// Before a network come all that could contain it: a lower or equal address, and fewer bits when the address is equal.
+	slices.SortFunc(masked, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	var out []netip.Prefix
+	for _, p := range masked {
+		if n := len(out); n == 0 || !out[n-1].Contains(p.Addr()) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // Endpoint is one backend of a tenant.
@@ -52,6 +96,13 @@ type Route struct {
 	Key Key
 	// Backend is the name of the group of endpoints: see BackendName.
 	Backend string
+	// Policy says who may connect.
+	Policy Policy
+}
+
+// Equal tells whether two routes are the same.
+func (r Route) Equal(o Route) bool {
+	return r.Key == o.Key && r.Backend == o.Backend && r.Policy.Equal(o.Policy)
 }
 
 // BackendName names the group of endpoints of one port of a tenant's Service: <namespace>/<tenant>/<port name>. It is the name
@@ -60,21 +111,29 @@ func BackendName(namespace, tenant, port string) string {
 	return namespace + "/" + tenant + "/" + port
 }
 
-// Routes lists what the gateway does for a tenant, sorted by the name of the key: its host name and own port, each with and without
-// ALPNKonnectivity, and its additional host names on the public listener, for the API server only.
+// Routes lists what the gateway does for a tenant, sorted by the name of the key: its host name, own port and own address, each with and
+// without ALPNKonnectivity, and its additional host names on the public listener, for the API server only.
 func Routes(t Tenant) []Route {
 	api := BackendName(t.Namespace, t.Name, PortAPIServer)
 	konnectivity := BackendName(t.Namespace, t.Name, PortKonnectivity)
 	routes := []Route{
-		{HostKey(Public, t.Hostname, false), api},
-		{HostKey(Public, t.Hostname, true), konnectivity},
-		{HostKey(Private, t.Hostname, false), api},
-		{HostKey(Private, t.Hostname, true), konnectivity},
-		{PortKey(t.Port, false), api},
-		{PortKey(t.Port, true), konnectivity},
+		{HostKey(Private, t.Hostname, false), api, t.Private},
+		{HostKey(Private, t.Hostname, true), konnectivity, t.Private},
+		{PortKey(t.Port, false), api, t.Private},
+		{PortKey(t.Port, true), konnectivity, t.Private},
 	}
-	for _, host := range t.AdditionalHostnames {
-		routes = append(routes, Route{HostKey(Public, host, false), api})
+	if t.Address.IsValid() {
+		routes = append(routes,
+			Route{AddressKey(t.Address, false), api, t.Private},
+			Route{AddressKey(t.Address, true), konnectivity, t.Private})
+	}
+	if !t.PrivateOnly {
+		routes = append(routes,
+			Route{HostKey(Public, t.Hostname, false), api, t.Public},
+			Route{HostKey(Public, t.Hostname, true), konnectivity, t.Public})
+		for _, host := range t.AdditionalHostnames {
+			routes = append(routes, Route{HostKey(Public, host, false), api, t.Public})
+		}
 	}
 	slices.SortFunc(routes, func(a, b Route) int { return cmp.Compare(a.Key.String(), b.Key.String()) })
 	return slices.CompactFunc(routes, func(a, b Route) bool { return a.Key == b.Key })

@@ -9,29 +9,36 @@
 // spiffe://kamaji/gateway/<gateway> (route.Identity), the server's certificate the DNS name it was dialled by. The server closes
 // a stream whose node.id and certificate name different gateways, or a gateway that doesn't exist.
 //
-// LDS, wildcard: exactly two listeners, which stay byte-identical whatever tenants do:
+// LDS, wildcard: two listeners, or three when spec.privatePrefix is set, which stay byte-identical whatever tenants do:
 //
 //	name     address of the listener          who
 //	public   spec.publicAddress:spec.port     customers, by host name
 //	private  spec.privateAddress:spec.port    workers, by host name; the same address also takes each tenant's own port
+//	prefix   0.0.0.0:spec.port or [::]:…      workers, by destination address, which lies in filter_chain_match.prefix_ranges
 //
-// A data plane takes its addresses and the shared port from these two, never from its own configuration.
+// A data plane takes its addresses and the shared port from these, never from its own configuration. It serves the prefix with one
+// socket on the wildcard address, where the prefix is local by a route (ip route add local <prefix> dev lo), or with a socket for
+// each address that a cluster names, bound with IP_FREEBIND. A destination outside the prefix is no tenant's.
 //
 // CDS, wildcard: one EDS cluster per route. Its name is the key of the route (route.Key, route.ParseKey):
 //
 //	public|sni|<host>                  connection to the public address, server name <host>
 //	private|sni|<host>                 connection to the private address on the shared port, server name <host>
 //	private|port|<port>                connection to the private address on <port>, whatever server name it has, or none
-//	…|konnectivity                     the same three, when the client offers ALPN protocol "konnectivity"
+//	private|ip|<address>               connection to <address> in the prefix, whatever server name it has, or none
+//	…|konnectivity                     the same four, when the client offers ALPN protocol "konnectivity"
 //
 // <host> is normalized (route.NormalizeHost: lower case, no trailing dot). The public listener never routes by port.
-// The set of private|port|<port> clusters is the set of tenant ports to listen on. A connection that has no cluster is closed
+// The set of private|port|<port> clusters is the set of tenant ports to listen on, that of private|ip|<address> clusters the set of
+// addresses. A connection that has no cluster is closed
 // (the embedded data plane answers with the TLS alert unrecognized_name first). Clusters of other names are to be ignored.
 // A connection without ALPN "konnectivity" never falls back to a |konnectivity cluster, nor the other way round.
 //
 // cluster.eds_cluster_config.service_name names the endpoints: <namespace>/<tenant>/kube-apiserver or
 // <namespace>/<tenant>/konnectivity-server (route.BackendName), shared by all routes of the tenant to that port.
-// cluster.circuit_breakers.thresholds[0].max_connections is the tenant's limit of open connections per data plane instance.
+// cluster.circuit_breakers.thresholds[0].max_connections is the route's limit of open connections per data plane instance.
+// cluster.metadata.filter_metadata["kamaji.gateway"].sources, where it is set, lists the networks (address/bits) from which the route
+// takes connections; from elsewhere they are closed before a byte is sent to the tenant. See PolicyOf.
 // cluster.connect_timeout bounds one connection attempt. lb_policy is LEAST_REQUEST: the endpoint with the fewest open connections.
 //
 // EDS, by service_name or wildcard: one ClusterLoadAssignment with a single locality. health_status HEALTHY takes new connections;

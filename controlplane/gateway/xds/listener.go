@@ -51,7 +51,7 @@ const (
 	keepIdle, keepInterval, keepCount     = 60, 20, 3
 )
 
-// Listeners are the two listeners of a gateway. They depend on the gateway only, so that no change of a tenant drains connections.
+// Listeners are the two listeners of a gateway, or three when tenants have addresses of their own. They depend on the gateway only, so that no change of a tenant drains connections.
 func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 	public, err := listener(route.Public, g.PublicAddress, g.Port, []chain{
 		{name: "konnectivity", konnectivity: true, cluster: hostCluster(route.Public, true)},
@@ -69,14 +69,45 @@ func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*listenerv3.Listener{public, private}, nil
+	if !g.PrivatePrefix.IsValid() {
+		return []*listenerv3.Listener{public, private}, nil
+	}
+	// One socket for all addresses of the prefix, which are local by a route (AnyIP), not by being on an interface.
+	anywhere := netip.IPv4Unspecified()
+	if g.PrivatePrefix.Addr().Is6() {
+		anywhere = netip.IPv6Unspecified()
+	}
+	prefix, err := listener(route.Prefix, anywhere, g.Port, []chain{
+		{name: "konnectivity", prefix: g.PrivatePrefix, konnectivity: true, cluster: addressCluster(true)},
+		{name: "apiserver", prefix: g.PrivatePrefix, cluster: addressCluster(false)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []*listenerv3.Listener{public, private, prefix}, nil
+}
+
+// PrefixOf is the network that the destination of connections to the listener route.Prefix must be in.
+func PrefixOf(l *listenerv3.Listener) (netip.Prefix, error) {
+	for _, chain := range l.GetFilterChains() {
+		for _, r := range chain.GetFilterChainMatch().GetPrefixRanges() {
+			address, err := netip.ParseAddr(r.GetAddressPrefix())
+			if err != nil {
+				return netip.Prefix{}, fmt.Errorf("listener %s: prefix_ranges: %w", l.GetName(), err)
+			}
+			return address.Prefix(int(r.GetPrefixLen().GetValue()))
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("listener %s has no prefix_ranges", l.GetName())
 }
 
 // chain is one fixed filter chain.
 type chain struct {
 	name string
 	// port is the destination port to match, or 0 for any other.
-	port         uint16
+	port uint16
+	// prefix the destination address must be in, or the zero Prefix for any.
+	prefix       netip.Prefix
 	konnectivity bool
 	// cluster is the format of the name of the cluster.
 	cluster string
@@ -88,6 +119,10 @@ func hostCluster(l route.Listener, konnectivity bool) string {
 
 func portCluster(konnectivity bool) string {
 	return route.PortKeyFormat("%DOWNSTREAM_LOCAL_PORT%", konnectivity)
+}
+
+func addressCluster(konnectivity bool) string {
+	return route.AddressKeyFormat("%DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%", konnectivity)
 }
 
 func listener(name route.Listener, address netip.Addr, port uint16, chains []chain) (*listenerv3.Listener, error) {
@@ -143,6 +178,11 @@ func filterChain(l route.Listener, c chain) (*listenerv3.FilterChain, error) {
 	match := &listenerv3.FilterChainMatch{TransportProtocol: "tls"}
 	if c.port != 0 {
 		match.DestinationPort = wrapperspb.UInt32(uint32(c.port))
+	}
+	if c.prefix.IsValid() {
+		match.PrefixRanges = []*corev3.CidrRange{{
+			AddressPrefix: c.prefix.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(c.prefix.Bits())),
+		}}
 	}
 	if c.konnectivity {
 		match.ApplicationProtocols = []string{route.ALPNKonnectivity}

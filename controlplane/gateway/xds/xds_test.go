@@ -4,6 +4,7 @@ package xds_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"net/netip"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds"
@@ -19,10 +21,13 @@ import (
 
 var gateway = route.Gateway{
 	Name: "default", PublicAddress: netip.MustParseAddr("203.0.113.10"), PrivateAddress: netip.MustParseAddr("10.0.0.5"), Port: 6443,
+	PrivatePrefix: netip.MustParsePrefix("10.255.0.0/16"),
 }
 
 var tenant = route.Tenant{
 	Namespace: "customers", Name: "c1", Gateway: "default", Hostname: "c1.k8s.example.com", Port: 21034, AdditionalHostnames: []string{"api.customer.example"},
+	Address: netip.MustParseAddr("10.255.0.7"),
+	Public:  route.Policy{Sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8::/32")}, MaxConnections: 500},
 }
 
 // resource is any message with the generated validation that Envoy enforces.
@@ -96,6 +101,39 @@ func TestListenersAreIdenticalBytes(t *testing.T) {
 	}
 	if a, b := encode(), encode(); !bytes.Equal(a, b) {
 		t.Error("listeners of one gateway differ between two builds")
+	}
+}
+
+// What the control plane says of a policy is what a data plane reads.
+func TestPolicyOf(t *testing.T) {
+	for _, r := range route.Routes(tenant) {
+		want := r.Policy
+		want.MaxConnections = cmp.Or(want.MaxConnections, route.DefaultMaxConnections)
+		if got, err := xds.PolicyOf(xds.Cluster(r)); err != nil || !got.Equal(want) {
+			t.Errorf("policy of %s: got %+v, %v, want %+v", r.Key, got, err, want)
+		}
+	}
+	bad := xds.Cluster(route.Route{Key: route.PortKey(1, false), Policy: tenant.Public})
+	bad.Metadata.FilterMetadata[xds.PolicyMetadata].Fields["sources"].GetListValue().Values[1] = structpb.NewStringValue("everywhere")
+	if got, err := xds.PolicyOf(bad); err == nil {
+		t.Errorf("a network that is none: got %+v, want an error", got)
+	}
+	delete(bad.GetMetadata().GetFilterMetadata()[xds.PolicyMetadata].GetFields(), "sources")
+	if got, err := xds.PolicyOf(bad); err == nil {
+		t.Errorf("metadata without networks: got %+v, want an error", got)
+	}
+}
+
+func TestPrefixOf(t *testing.T) {
+	listeners, err := xds.Listeners(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := xds.PrefixOf(listeners[2]); err != nil || got != gateway.PrivatePrefix {
+		t.Errorf("prefix of listener %s: got %s, %v, want %s", listeners[2].GetName(), got, err, gateway.PrivatePrefix)
+	}
+	if got, err := xds.PrefixOf(listeners[1]); err == nil {
+		t.Errorf("prefix of listener %s: got %s, want an error", listeners[1].GetName(), got)
 	}
 }
 

@@ -109,7 +109,7 @@ func (s *State) RemoveGateway(name string) error {
 		return nil
 	}
 	r.gateway = route.Gateway{}
-	if err := r.listeners.UpdateResources(nil, []string{string(route.Public), string(route.Private)}); err != nil {
+	if err := r.listeners.UpdateResources(nil, []string{string(route.Public), string(route.Private), string(route.Prefix)}); err != nil {
 		return fmt.Errorf("removing listeners of gateway %s: %w", name, err)
 	}
 	return nil
@@ -193,7 +193,7 @@ func (r *resources) setEndpoints(key tenantKey, old, next tenant) error {
 func (s *State) setClusters(r *resources, key tenantKey, old, next map[string]route.Route) (refused []string, err error) {
 	update, gone := map[string]types.Resource{}, []string(nil)
 	for name, was := range old {
-		if is, ok := next[name]; ok && is == was {
+		if is, ok := next[name]; ok && is.Equal(was) {
 			continue
 		}
 		claims := r.claims[name]
