@@ -93,7 +93,7 @@ func caches(o options) cache.Options {
 		configMaps = cache.ByObject{}
 	}
 	options.ByObject = map[client.Object]cache.ByObject{
-		&corev1.Secret{}: ours, &corev1.Service{}: ours, &discoveryv1.EndpointSlice{}: ours, &corev1.ConfigMap{}: configMaps,
+		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &corev1.ConfigMap{}: configMaps,
 	}
 	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))
 	return options

@@ -5,6 +5,7 @@ package tenant
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -76,30 +77,60 @@ func (r *Reconciler) tearDown(ctx context.Context, tenant *kamajiv1alpha1.Tenant
 	return r.freeConfig(ctx, tenant)
 }
 
-// stop deletes the Deployment and waits until it and its pods are gone. Its
-// deletion in the foreground reports that by one event.
+// stop removes all objects of the tenant and waits until its pods are gone.
+// Secrets and the like are removed here, since the garbage collector has some
+// twenty requests per second for a whole cluster.
 func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
-	deployment := &appsv1.Deployment{}
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(tenant), deployment)
-	switch {
-	case apierrors.IsNotFound(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
-	case !metav1.IsControlledBy(deployment, tenant):
+	present, err := r.deleteDeployment(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	members := set(tenant)
+	members.Lists = slices.DeleteFunc(members.Lists, func(list client.ObjectList) bool {
+		_, isDeployment := list.(*appsv1.DeploymentList)
+		return isDeployment
+	})
+	if _, err := r.writer().Prune(ctx, members, nil); err != nil {
+		return err
+	}
+	pods, err := r.pods(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	if !present && len(pods) == 0 {
 		return nil
 	}
-	if deployment.DeletionTimestamp.IsZero() {
-		err := r.Client.Delete(ctx, deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.Preconditions{UID: &deployment.UID})
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("deleting Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
-		}
+	if err := r.hurry(ctx, pods); err != nil {
+		return err
 	}
 	left := time.Until(tenant.DeletionTimestamp.Add(patience))
 	if left <= 0 {
 		return nil
 	}
-	return phase.WaitFor(left, stoppingReason, "waits for the pods of Deployment %s to stop, for %s at most", client.ObjectKeyFromObject(tenant), patience)
+	return phase.WaitFor(left, stoppingReason, "waits for the pods of Deployment %s to stop, for %s at most: %d are left",
+		client.ObjectKeyFromObject(tenant), patience, len(pods))
+}
+
+// deleteDeployment deletes the Deployment in the foreground, so that its pods are
+// deleted before it, and tells whether it is still there.
+func (r *Reconciler) deleteDeployment(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (bool, error) {
+	deployment := &appsv1.Deployment{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(tenant), deployment)
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+	case !metav1.IsControlledBy(deployment, tenant):
+		return false, nil
+	case !deployment.DeletionTimestamp.IsZero():
+		return true, nil
+	}
+	err = r.Client.Delete(ctx, deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.Preconditions{UID: &deployment.UID})
+	if client.IgnoreNotFound(err) != nil {
+		return true, fmt.Errorf("deleting Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+	}
+	return true, nil
 }
 
 // discard removes the tenant from its datastores.

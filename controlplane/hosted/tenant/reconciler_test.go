@@ -68,6 +68,7 @@ func TestLife(t *testing.T) {
 	t.Run("paused", w.paused)
 	t.Run("unsupported version", w.version)
 	t.Run("deletion", w.deletion)
+	t.Run("deletion with its namespace", w.namespace)
 	t.Run("through a gateway", w.gateway)
 	t.Run("an object of somebody else", w.foreign)
 	t.Run("another's schema", w.taken)
@@ -291,14 +292,23 @@ func (w *world) deletion(t *testing.T) {
 		}
 		return ""
 	})
+	pod := w.pod(t, system, name)
 	if err := w.client.Delete(t.Context(), tn); err != nil {
 		t.Fatal(err)
 	}
 	w.tenant(t, name, kamajiv1alpha1.DeletingCondition, metav1.ConditionTrue, "StoppingPods")
+	w.hurried(t, pod)
+	w.collect(t, name)
+	w.eventually(t, func(context.Context) string {
+		if n := len(w.objects(t, name)); n != 0 {
+			return fmt.Sprintf("%d objects are left", n)
+		}
+		return ""
+	})
 	if w.etcd.Keys("/"+tn.Status.Storage.Setup.Schema+"/") == 0 {
 		t.Error("the data is gone before the pods")
 	}
-	w.collect(t, name)
+	w.stopped(t, pod)
 	w.gone(t, tn)
 	if n := w.etcd.Keys("/" + tn.Status.Storage.Setup.Schema + "/"); n != 0 {
 		t.Errorf("%d keys are left", n)

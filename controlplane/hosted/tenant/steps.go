@@ -41,6 +41,10 @@ func explain(err error) error {
 	if foreign, ok := errors.AsType[*apply.ForeignError](err); ok {
 		return phase.WaitFor(foreignRetry, kamajiv1alpha1.ForeignObjectReason, "%v", foreign)
 	}
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		// The namespace controller deletes the tenant, too, which is reported.
+		return phase.Wait(kamajiv1alpha1.NamespaceTerminatingReason, "the namespace is being deleted, and the control plane with it")
+	}
 	if apierrors.IsInvalid(err) {
 		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "a field of the spec leads to an invalid object: %v", err)
 	}

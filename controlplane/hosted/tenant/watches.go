@@ -41,6 +41,7 @@ func (r *Reconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error
 		Owns(&corev1.Service{}, builder.WithPredicates(notCreated())).
 		Owns(&corev1.Secret{}, builder.WithPredicates(notCreated())).
 		Owns(&corev1.ConfigMap{}, builder.WithPredicates(notCreated())).
+		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
 		Complete(r)

@@ -69,7 +69,7 @@ func start(t *testing.T) *world {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{kamajiv1alpha1.ProjectLabel: kamajiv1alpha1.ProjectLabelValue})}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
 		Scheme: scheme, Metrics: server.Options{BindAddress: "0"},
-		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.ConfigMap{}: ours}},
+		Cache: cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &corev1.ConfigMap{}: ours}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -47,6 +47,8 @@ const (
 	SleepingReason = "Sleeping"
 	// TenantUnreachableReason: the tenant's API server doesn't answer the engine.
 	TenantUnreachableReason = "TenantUnreachable"
+	// NamespaceTerminatingReason: the namespace is being deleted, so that nothing can be made in it.
+	NamespaceTerminatingReason = "NamespaceTerminating"
 	// ForeignObjectReason: an object with a needed name belongs to somebody else.
 	ForeignObjectReason = "ForeignObject"
 )
