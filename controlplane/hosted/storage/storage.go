@@ -4,12 +4,13 @@
 // tenants' state. A Driver gives every tenant an identity that can reach its
 // own data and nothing else; which database does that is the driver's affair.
 //
-// storage/etcd is the driver for etcd, storage/fake the one for tests, and
-// storagetest the contract that both pass.
+// storage/etcd and storage/postgres are drivers, storage/fake is the one for
+// tests, and storagetest the contract that all of them pass.
 package storage
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -26,19 +27,21 @@ type Driver interface {
 	// tenants are kept apart. It returns nil only if all of that holds.
 	Probe(ctx context.Context) error
 
-	// EnsureTenant makes the tenant's user and its right to its own data, and
-	// nothing wider. It repairs whatever part is missing, in whatever order
-	// the parts were lost, and fails with ReasonTaken when the schema or the
-	// user belongs to another owner.
-	EnsureTenant(ctx context.Context, tenant Tenant) error
+	// EnsureTenant makes the tenant's user, who authenticates with these
+	// credentials, and its right to its own data, and nothing wider. It repairs
+	// whatever part is missing, in whatever order the parts were lost, and fails
+	// with ReasonTaken when the schema or the user belongs to another owner.
+	// For a tenant that is complete it only reads.
+	EnsureTenant(ctx context.Context, tenant Tenant, credentials Credentials) error
 
 	// DeleteTenant removes the tenant's data, rights and user. It succeeds
 	// when there is nothing left, and leaves what another owner holds alone.
 	DeleteTenant(ctx context.Context, tenant Tenant) error
 
 	// Credentials returns what the tenant's processes authenticate with. It
-	// returns current unchanged while that still works and is not yet due for
-	// renewal at now. It does not talk to the store.
+	// returns current unchanged while that is complete and not yet due for
+	// renewal at now. It does not talk to the store, so what it returns works
+	// only after EnsureTenant.
 	Credentials(tenant Tenant, current Credentials, now time.Time) (Credentials, error)
 
 	// Close releases connections. The driver is unusable afterwards.
@@ -56,13 +59,45 @@ type Tenant struct {
 	User string
 }
 
-// Credentials is what a tenant's processes need to reach their data. All parts
-// are PEM.
+// Credentials is what a tenant's processes need to reach their data. It prints
+// without what is secret in it.
 type Credentials struct {
-	// CA verifies the store's serving certificates.
+	// CA (PEM) verifies the store's serving certificates. It is empty for a store
+	// without TLS.
 	CA []byte
-	// Certificate and Key are the tenant's own client certificate.
+	// Certificate and Key (PEM) are the tenant's own client certificate, empty for
+	// a DataStore without the private key of its authority.
 	Certificate, Key []byte
+	// Password of the tenant's user: letters and digits, empty where a certificate
+	// takes its place.
+	Password string
+}
+
+// String tells which parts there are.
+func (c Credentials) String() string {
+	return fmt.Sprintf("credentials(CA: %t, certificate: %t, password: %t)", len(c.CA) > 0, len(c.Certificate) > 0, c.Password != "")
+}
+
+// GoString is String.
+func (c Credentials) GoString() string { return c.String() }
+
+// NewPassword returns 32 random letters and digits: they need no quoting in
+// connection strings, and hold 190 bits.
+func NewPassword() string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+	out := make([]byte, 0, 32)
+	for len(out) < cap(out) {
+		var random [64]byte
+		// It never fails: without randomness the process ends.
+		_, _ = rand.Read(random[:])
+		for _, b := range random {
+			// The highest eight of 256 values would make some letters likelier.
+			if b < 4*62 && len(out) < cap(out) {
+				out = append(out, alphabet[b%62])
+			}
+		}
+	}
+	return string(out)
 }
 
 // Config is a DataStore with all its references resolved.

@@ -48,16 +48,17 @@ func (r *Reconciler) store(ctx context.Context, s *scope) error {
 	if err := r.hold(ctx, s.tenant); err != nil {
 		return err
 	}
-	service := make(chan error, 1)
-	go func() { service <- r.applyService(ctx, s) }()
-	err = r.ensure(ctx, s, backends)
-	if serviceErr := <-service; err == nil {
-		err = serviceErr
-	}
+	credentials, err := r.credentials(ctx, s, backends)
 	if err != nil {
 		return err
 	}
-	return r.credentials(ctx, s, backends)
+	service := make(chan error, 1)
+	go func() { service <- r.applyService(ctx, s) }()
+	err = r.ensure(ctx, s, backends, credentials)
+	if serviceErr := <-service; err == nil {
+		err = serviceErr
+	}
+	return err
 }
 
 // backends opens the DataStores of a tenant, the main one first. Those already
@@ -154,8 +155,10 @@ func identity(tenant *kamajiv1alpha1.TenantControlPlane) storage.Tenant {
 	}
 }
 
-// ensure creates user and rights, or repairs them when that is due.
-func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend) error {
+// ensure creates user and rights, or repairs them when that is due. The store is
+// told a new password before the Secret holds it; a pass that ends in between is
+// followed by one that makes another.
+func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend, credentials storage.Credentials) error {
 	id := identity(s.tenant)
 	key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskStorage}
 	var inputs []string
@@ -163,6 +166,8 @@ func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend) e
 		inputs = append(inputs, b.config.Hash())
 	}
 	inputs = append(inputs, string(s.tenant.UID), id.Schema, id.User)
+	checksum := digest(inputs...)
+	inputs = append(inputs, digest(credentials.Password))
 	done, next := r.memory.done(key, inputs, s.now)
 	if !done {
 		for _, b := range backends {
@@ -170,7 +175,7 @@ func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend) e
 				// Its recovery wakes all tenants; until then nobody needs to dial.
 				return phase.Wait(kamajiv1alpha1.DataStoreNotReadyReason, "DataStore %s is not ready: %s", b.store.Name, whyNotReady(b.store))
 			}
-			if err := r.verdict(s.tenant, b.driver.EnsureTenant(ctx, id)); err != nil {
+			if err := r.verdict(s.tenant, b.driver.EnsureTenant(ctx, id, credentials)); err != nil {
 				return err
 			}
 		}
@@ -179,7 +184,7 @@ func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend) e
 	s.due(next)
 
 	setup := &s.tenant.Status.Storage.Setup
-	if checksum := digest(inputs...); setup.Checksum != checksum || setup.Schema != id.Schema || setup.User != id.User {
+	if setup.Checksum != checksum || setup.Schema != id.Schema || setup.User != id.User {
 		*setup = kamajiv1alpha1.StorageSetupStatus{Schema: id.Schema, User: id.User, LastUpdate: metav1.NewTime(s.now), Checksum: checksum}
 	}
 	s.tenant.Status.Storage.Driver = backends[0].config.Driver
@@ -188,36 +193,46 @@ func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend) e
 }
 
 // credentials fills the Secrets with which the API server reaches its data.
-func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backend) error {
+func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backend) (storage.Credentials, error) {
 	main := backends[0]
 	id := identity(s.tenant)
+	var credentials storage.Credentials
 	err := r.generate(ctx, s, func() (bool, error) {
-		current := s.existing[pki.DataStore]
-		if s.rotate[pki.DataStore] {
-			current = nil
-		}
-		credentials, err := main.driver.Credentials(id, storage.Credentials{
-			CA: current["ca.crt"], Certificate: current["server.crt"], Key: current["server.key"],
-		}, s.now)
-		s.secrets[pki.DataStore] = map[string][]byte{
-			"ca.crt": credentials.CA, "server.crt": credentials.Certificate, "server.key": credentials.Key,
-		}
-		return !bytes.Equal(credentials.Certificate, current["server.crt"]), r.verdict(s.tenant, err)
+		current := s.heldCredentials()
+		var err error
+		credentials, err = main.driver.Credentials(id, current, s.now)
+		changed := !bytes.Equal(credentials.Certificate, current.Certificate) || credentials.Password != current.Password
+		return changed, r.verdict(s.tenant, err)
 	})
 	if err != nil {
-		return err
+		return credentials, err
+	}
+	s.secrets[pki.DataStore] = map[string][]byte{
+		"ca.crt": credentials.CA, "server.crt": credentials.Certificate, "server.key": credentials.Key,
 	}
 	s.secrets[desired.StorageConfig] = map[string][]byte{
 		"DB_CONNECTION_STRING": []byte("https://" + strings.Join(main.config.Endpoints, ",https://")),
 		"DB_SCHEMA":            []byte(id.Schema), "DB_USER": []byte(id.User),
-		// A client certificate takes the password's place.
-		"DB_PASSWORD": {},
+		"DB_PASSWORD": []byte(credentials.Password),
 	}
 	s.storage = desired.Storage{Endpoints: main.config.Endpoints, Schema: id.Schema}
 	for _, b := range backends[1:] {
 		s.storage.Overrides = append(s.storage.Overrides, desired.StorageOverride{Resource: b.resource, Endpoints: b.config.Endpoints})
 	}
-	return nil
+	return credentials, nil
+}
+
+// heldCredentials are those in the Secrets, but for what shall be replaced.
+func (s *scope) heldCredentials() storage.Credentials {
+	var held storage.Credentials
+	if !s.rotate[pki.DataStore] {
+		pair := s.existing[pki.DataStore]
+		held.CA, held.Certificate, held.Key = pair["ca.crt"], pair["server.crt"], pair["server.key"]
+	}
+	if !s.rotate[desired.StorageConfig] {
+		held.Password = string(s.existing[desired.StorageConfig]["DB_PASSWORD"])
+	}
+	return held
 }
 
 // hold puts the finalizer on before anything exists in the datastore. A gateway writes the status of a new tenant at the

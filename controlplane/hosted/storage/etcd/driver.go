@@ -8,7 +8,6 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/clientcert"
 )
 
 // Name is the value of DataStore.spec.driver that selects this package.
@@ -46,7 +46,10 @@ type driver struct {
 	config storage.Config
 	tls    *tls.Config
 	client *clientv3.Client
-	signer *signer
+	issuer *clientcert.Issuer
+	// admin is the common name of the administrator's certificate, which etcd
+	// takes for its user name.
+	admin string
 }
 
 var _ storage.Driver = (*driver)(nil)
@@ -54,19 +57,21 @@ var _ storage.Driver = (*driver)(nil)
 // Open checks the configuration and prepares a client. It does not dial. The
 // CA key is needed because tenants' certificates are signed with it.
 func Open(config storage.Config) (storage.Driver, error) {
-	signer, err := newSigner(config)
+	issuer, err := clientcert.New(config)
 	if err != nil {
 		return nil, err
 	}
-	pair, err := tls.X509KeyPair(config.Certificate, config.Key)
+	admin, err := clientcert.Administrator(config)
 	if err != nil {
-		return nil, &storage.Error{Reason: storage.ReasonInvalid, Message: "DataStore " + config.Name + ": client certificate and key", Err: err}
+		return nil, err
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM(config.CA) {
-		return nil, storage.Errorf(storage.ReasonInvalid, "DataStore %s: the certificate authority holds no PEM certificate", config.Name)
+	if admin == "" {
+		return nil, storage.Errorf(storage.ReasonInvalid, "DataStore %s: the client certificate is missing", config.Name)
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}
+	tlsConfig, err := clientcert.TLS(config)
+	if err != nil {
+		return nil, err
+	}
 
 	endpoints := make([]string, 0, len(config.Endpoints))
 	for _, e := range config.Endpoints {
@@ -84,7 +89,15 @@ func Open(config storage.Config) (storage.Driver, error) {
 	if err != nil {
 		return nil, &storage.Error{Reason: storage.ReasonInvalid, Message: "DataStore " + config.Name + ": making an etcd client", Err: err}
 	}
-	return &driver{config: config, tls: tlsConfig, client: client, signer: signer}, nil
+	return &driver{config: config, tls: tlsConfig, client: client, issuer: issuer, admin: admin}, nil
+}
+
+// Credentials implements storage.Driver.
+func (d *driver) Credentials(tenant storage.Tenant, current storage.Credentials, now time.Time) (storage.Credentials, error) {
+	if err := d.admissible(tenant); err != nil {
+		return storage.Credentials{}, err
+	}
+	return d.issuer.Renew(tenant, current, now)
 }
 
 // Close implements storage.Driver.
@@ -124,8 +137,8 @@ func (d *driver) enableAuth(ctx context.Context) error {
 		return d.explain(err, "adding role "+rootRole)
 	}
 	users := []string{rootUser}
-	if d.signer.admin != rootUser {
-		users = append(users, d.signer.admin)
+	if d.admin != rootUser {
+		users = append(users, d.admin)
 	}
 	for _, user := range users {
 		if err := d.ensureUser(ctx, user, rootRole); err != nil {

@@ -107,7 +107,7 @@ func TestEnableAuthKeepsAccess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := driver.EnsureTenant(t.Context(), storage.Tenant{Owner: "a/b", Schema: "s", User: "u"}); err != nil {
+	if err := driver.EnsureTenant(t.Context(), storage.Tenant{Owner: "a/b", Schema: "s", User: "u"}, storage.Credentials{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -179,7 +179,7 @@ func TestTenantIsNotTheAdministrator(t *testing.T) {
 	for _, tenant := range []storage.Tenant{
 		{Owner: "ns/evil", Schema: "evil", User: "etcd-admin"}, {Owner: "ns/evil", Schema: "etcd-admin", User: "evil"},
 	} {
-		if err := driver.EnsureTenant(t.Context(), tenant); storage.ReasonOf(err) != storage.ReasonInvalid {
+		if err := driver.EnsureTenant(t.Context(), tenant, storage.Credentials{}); storage.ReasonOf(err) != storage.ReasonInvalid {
 			t.Errorf("setting up %v: %v", tenant, err)
 		}
 		if err := driver.DeleteTenant(t.Context(), tenant); storage.ReasonOf(err) != storage.ReasonInvalid {

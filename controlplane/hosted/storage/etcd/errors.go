@@ -33,7 +33,7 @@ func (d *driver) explain(err error, doing string) error {
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserNotFound),
 		errors.Is(err, rpctypes.ErrUserEmpty), errors.Is(err, rpctypes.ErrAuthFailed), errors.Is(err, rpctypes.ErrInvalidAuthToken):
 		return fail(storage.ReasonPermissionDenied, errors.Join(err,
-			errors.New("the client certificate's common name "+d.signer.admin+" must be an etcd user with role root")))
+			errors.New("the client certificate's common name "+d.admin+" must be an etcd user with role root")))
 	case errors.Is(err, context.Canceled):
 		return fail(storage.ReasonInternal, err)
 	case errors.Is(err, context.DeadlineExceeded), unavailable(err):

@@ -30,8 +30,9 @@ func prefix(schema string) (begin, end string) {
 }
 
 // EnsureTenant implements storage.Driver. It reads before it writes: for a
-// tenant that is complete it costs three reads.
-func (d *driver) EnsureTenant(ctx context.Context, tenant storage.Tenant) error {
+// tenant that is complete it costs three reads. The certificate among the
+// credentials needs no record in etcd.
+func (d *driver) EnsureTenant(ctx context.Context, tenant storage.Tenant, _ storage.Credentials) error {
 	if err := d.admissible(tenant); err != nil {
 		return err
 	}
@@ -52,9 +53,9 @@ func (d *driver) admissible(tenant storage.Tenant) error {
 	if err := tenant.Validate(); err != nil {
 		return err
 	}
-	if tenant.User == d.signer.admin || tenant.Schema == d.signer.admin {
+	if tenant.User == d.admin || tenant.Schema == d.admin {
 		return storage.Errorf(storage.ReasonInvalid, "%q is the administrator of DataStore %s; give %s another schema and user",
-			d.signer.admin, d.config.Name, tenant.Owner)
+			d.admin, d.config.Name, tenant.Owner)
 	}
 	return nil
 }

@@ -55,7 +55,7 @@ func (s *Store) Revoke(user string) {
 }
 
 // Put writes a key as the user whose credentials these are.
-func (s *Store) Put(credentials storage.Credentials, key, value string) error {
+func (s *Store) Put(_ storage.Tenant, credentials storage.Credentials, key, value string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.allowed(credentials, key); err != nil {
@@ -69,7 +69,7 @@ func (s *Store) Put(credentials storage.Credentials, key, value string) error {
 }
 
 // Value reads a key as the user whose credentials these are.
-func (s *Store) Value(credentials storage.Credentials, key string) (string, error) {
+func (s *Store) Value(_ storage.Tenant, credentials storage.Credentials, key string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.allowed(credentials, key); err != nil {
@@ -112,7 +112,7 @@ func (d *driver) Probe(context.Context) error {
 }
 
 // EnsureTenant implements storage.Driver.
-func (d *driver) EnsureTenant(_ context.Context, tenant storage.Tenant) error {
+func (d *driver) EnsureTenant(_ context.Context, tenant storage.Tenant, _ storage.Credentials) error {
 	if err := tenant.Validate(); err != nil {
 		return err
 	}

@@ -16,10 +16,13 @@ import (
 
 // Store is the store under test, seen from outside the driver.
 type Store interface {
-	// Put and Value act as the tenant who holds the credentials.
-	Put(credentials storage.Credentials, key, value string) error
-	Value(credentials storage.Credentials, key string) (string, error)
-	// Keys counts the keys under a prefix, as an administrator.
+	// Put and Value act as the tenant who holds the credentials. A key is a slash,
+	// a schema, a slash, and the rest: where schemas are databases, the first part
+	// says in which of them the rest is.
+	Put(tenant storage.Tenant, credentials storage.Credentials, key, value string) error
+	Value(tenant storage.Tenant, credentials storage.Credentials, key string) (string, error)
+	// Keys counts the keys under a prefix, as an administrator. There are none in
+	// a database that does not exist.
 	Keys(prefix string) int
 }
 
@@ -30,6 +33,9 @@ type Harness struct {
 	// Damage maps the name of a mistake that an administrator could make to a
 	// function that makes it. EnsureTenant must repair each.
 	Damage map[string]func(t *testing.T, tenant storage.Tenant)
+	// Fingerprint changes whenever something about the tenant is written to the
+	// store, even if it is what was there before. May be nil.
+	Fingerprint func(t *testing.T, tenant storage.Tenant) string
 }
 
 // Run checks the contract against a store without tenants.
@@ -59,7 +65,11 @@ func key(tn storage.Tenant, name string) string { return "/" + tn.Schema + "/" +
 // up creates a tenant and returns its credentials; it is deleted at the end.
 func (h Harness) up(t *testing.T, tn storage.Tenant) storage.Credentials {
 	t.Helper()
-	if err := h.Driver.EnsureTenant(t.Context(), tn); err != nil {
+	credentials, err := h.Driver.Credentials(tn, storage.Credentials{}, time.Now())
+	if err != nil {
+		t.Fatalf("credentials of %v: %v", tn, err)
+	}
+	if err := h.Driver.EnsureTenant(t.Context(), tn, credentials); err != nil {
 		t.Fatalf("creating %v: %v", tn, err)
 	}
 	t.Cleanup(func() {
@@ -67,23 +77,28 @@ func (h Harness) up(t *testing.T, tn storage.Tenant) storage.Credentials {
 			t.Errorf("deleting %v: %v", tn, err)
 		}
 	})
-	credentials, err := h.Driver.Credentials(tn, storage.Credentials{}, time.Now())
-	if err != nil {
-		t.Fatalf("credentials of %v: %v", tn, err)
-	}
 	return credentials
 }
 
 func (h Harness) lifecycle(t *testing.T) {
 	tn := tenant("life")
 	credentials := h.up(t, tn)
-	if err := h.Driver.EnsureTenant(t.Context(), tn); err != nil {
+	before := ""
+	if h.Fingerprint != nil {
+		before = h.Fingerprint(t, tn)
+	}
+	if err := h.Driver.EnsureTenant(t.Context(), tn, credentials); err != nil {
 		t.Fatalf("creating twice: %v", err)
 	}
-	if err := h.Store.Put(credentials, key(tn, "a"), "1"); err != nil {
+	if h.Fingerprint != nil {
+		if diff := cmp.Diff(before, h.Fingerprint(t, tn)); diff != "" {
+			t.Errorf("creating twice wrote to the store:\n%s", diff)
+		}
+	}
+	if err := h.Store.Put(tn, credentials, key(tn, "a"), "1"); err != nil {
 		t.Fatalf("writing as the tenant: %v", err)
 	}
-	if got, err := h.Store.Value(credentials, key(tn, "a")); err != nil || got != "1" {
+	if got, err := h.Store.Value(tn, credentials, key(tn, "a")); err != nil || got != "1" {
 		t.Fatalf("reading as the tenant: %q, %v", got, err)
 	}
 	for _, attempt := range []string{"first", "second"} {
@@ -94,7 +109,7 @@ func (h Harness) lifecycle(t *testing.T) {
 	if n := h.Store.Keys("/" + tn.Schema + "/"); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}
-	if err := h.Store.Put(credentials, key(tn, "a"), "2"); err == nil {
+	if err := h.Store.Put(tn, credentials, key(tn, "a"), "2"); err == nil {
 		t.Error("the credentials still work after the deletion")
 	}
 	h.up(t, tn)
@@ -108,24 +123,24 @@ func (h Harness) isolation(t *testing.T) {
 	// A schema that begins with the other's name must not be within its reach.
 	longer := storage.Tenant{Owner: "ns/longer", Schema: one.Schema + "-longer", User: "longer-user"}
 	first, second, third := h.up(t, one), h.up(t, two), h.up(t, longer)
-	if err := h.Store.Put(second, key(two, "secret"), "x"); err != nil {
+	if err := h.Store.Put(two, second, key(two, "secret"), "x"); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Store.Put(third, key(longer, "secret"), "x"); err != nil {
+	if err := h.Store.Put(longer, third, key(longer, "secret"), "x"); err != nil {
 		t.Fatal(err)
 	}
 	for _, foreign := range []string{key(two, "secret"), key(longer, "secret"), "/", "/other/x"} {
-		if v, err := h.Store.Value(first, foreign); err == nil {
+		if v, err := h.Store.Value(one, first, foreign); err == nil {
 			t.Errorf("tenant one reads %s = %q", foreign, v)
 		}
-		if err := h.Store.Put(first, foreign, "y"); err == nil {
+		if err := h.Store.Put(one, first, foreign, "y"); err == nil {
 			t.Errorf("tenant one writes %s", foreign)
 		}
 	}
 	if err := h.Driver.DeleteTenant(t.Context(), one); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := h.Store.Value(third, key(longer, "secret")); err != nil || v != "x" {
+	if v, err := h.Store.Value(longer, third, key(longer, "secret")); err != nil || v != "x" {
 		t.Errorf("deleting one tenant touched another: %q, %v", v, err)
 	}
 }
@@ -133,7 +148,7 @@ func (h Harness) isolation(t *testing.T) {
 func (h Harness) claims(t *testing.T) {
 	mine := tenant("mine")
 	credentials := h.up(t, mine)
-	if err := h.Store.Put(credentials, key(mine, "a"), "1"); err != nil {
+	if err := h.Store.Put(mine, credentials, key(mine, "a"), "1"); err != nil {
 		t.Fatal(err)
 	}
 	thieves := map[string]storage.Tenant{
@@ -142,7 +157,11 @@ func (h Harness) claims(t *testing.T) {
 		"both":        {Owner: "ns/thief", Schema: mine.Schema, User: mine.User},
 	}
 	for name, thief := range thieves {
-		err := h.Driver.EnsureTenant(t.Context(), thief)
+		stolen, err := h.Driver.Credentials(thief, storage.Credentials{}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = h.Driver.EnsureTenant(t.Context(), thief, stolen)
 		if storage.ReasonOf(err) != storage.ReasonTaken || !storage.IsPermanent(err) {
 			t.Errorf("%s: want a permanent %s, got %v", name, storage.ReasonTaken, err)
 		}
@@ -150,7 +169,7 @@ func (h Harness) claims(t *testing.T) {
 			t.Errorf("%s: a tenant that got nothing must still be deletable: %v", name, err)
 		}
 	}
-	if v, err := h.Store.Value(credentials, key(mine, "a")); err != nil || v != "1" {
+	if v, err := h.Store.Value(mine, credentials, key(mine, "a")); err != nil || v != "1" {
 		t.Errorf("the owner's data after the thieves are gone: %q, %v", v, err)
 	}
 }
@@ -160,17 +179,17 @@ func (h Harness) repair(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tn := tenant("broken")
 			credentials := h.up(t, tn)
-			if err := h.Store.Put(credentials, key(tn, "a"), "1"); err != nil {
+			if err := h.Store.Put(tn, credentials, key(tn, "a"), "1"); err != nil {
 				t.Fatal(err)
 			}
 			damage(t, tn)
-			if err := h.Driver.EnsureTenant(t.Context(), tn); err != nil {
+			if err := h.Driver.EnsureTenant(t.Context(), tn, credentials); err != nil {
 				t.Fatalf("repairing: %v", err)
 			}
-			if v, err := h.Store.Value(credentials, key(tn, "a")); err != nil || v != "1" {
+			if v, err := h.Store.Value(tn, credentials, key(tn, "a")); err != nil || v != "1" {
 				t.Errorf("after the repair: %q, %v", v, err)
 			}
-			if v, err := h.Store.Value(credentials, "/elsewhere/x"); err == nil {
+			if v, err := h.Store.Value(tn, credentials, "/elsewhere/x"); err == nil {
 				t.Errorf("after the repair the tenant reads elsewhere: %q", v)
 			}
 		})
@@ -192,15 +211,41 @@ func (h Harness) credentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cmp.Equal(first.Certificate, renewed.Certificate) {
+	if len(first.Certificate) > 0 && cmp.Equal(first.Certificate, renewed.Certificate) {
 		t.Error("not renewed in the last third of the life")
+	}
+	if first.Password != renewed.Password {
+		t.Error("a password, which does not expire, was replaced")
 	}
 	other, err := h.Driver.Credentials(tenant("cred2"), first, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cmp.Equal(first.Certificate, other.Certificate) {
+	if len(first.Certificate) > 0 && cmp.Equal(first.Certificate, other.Certificate) {
 		t.Error("one tenant was given another's certificate")
+	}
+	if first.Password != "" {
+		h.newPassword(t, tn, first)
+	}
+}
+
+// newPassword replaces a password that somebody may have seen.
+func (h Harness) newPassword(t *testing.T, tn storage.Tenant, first storage.Credentials) {
+	second, err := h.Driver.Credentials(tn, storage.Credentials{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second.Password == first.Password {
+		t.Fatal("the same password twice")
+	}
+	if err := h.Driver.EnsureTenant(t.Context(), tn, second); err != nil {
+		t.Fatalf("with another password: %v", err)
+	}
+	if err := h.Store.Put(tn, second, key(tn, "a"), "2"); err != nil {
+		t.Errorf("with the new password: %v", err)
+	}
+	if err := h.Store.Put(tn, first, key(tn, "a"), "1"); err == nil {
+		t.Error("the old password still works")
 	}
 }
 
@@ -209,7 +254,7 @@ func (h Harness) names(t *testing.T) {
 		for what, tn := range map[string]storage.Tenant{
 			"schema": {Owner: "ns/x", Schema: bad, User: "x"}, "user": {Owner: "ns/x", Schema: "x", User: bad},
 		} {
-			if err := h.Driver.EnsureTenant(t.Context(), tn); storage.ReasonOf(err) != storage.ReasonInvalid {
+			if err := h.Driver.EnsureTenant(t.Context(), tn, storage.Credentials{}); storage.ReasonOf(err) != storage.ReasonInvalid {
 				t.Errorf("%s %q: want %s, got %v", what, bad, storage.ReasonInvalid, err)
 			}
 			if _, err := h.Driver.Credentials(tn, storage.Credentials{}, time.Now()); err == nil {
@@ -224,7 +269,7 @@ func (h Harness) manyKeys(t *testing.T) {
 	tn := tenant("many")
 	credentials := h.up(t, tn)
 	for i := range 2100 {
-		if err := h.Store.Put(credentials, key(tn, fmt.Sprintf("k%05d", i)), "v"); err != nil {
+		if err := h.Store.Put(tn, credentials, key(tn, fmt.Sprintf("k%05d", i)), "v"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -242,7 +287,7 @@ func (h Harness) parallel(t *testing.T) {
 			t.Parallel()
 			tn := tenant(fmt.Sprintf("p%d", i))
 			credentials := h.up(t, tn)
-			if err := h.Store.Put(credentials, key(tn, "a"), "1"); err != nil {
+			if err := h.Store.Put(tn, credentials, key(tn, "a"), "1"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -145,7 +145,7 @@ func (e *Etcd) dial(certificate, key []byte) (*clientv3.Client, error) {
 }
 
 // Put implements Store.
-func (e *Etcd) Put(credentials storage.Credentials, key, value string) error {
+func (e *Etcd) Put(_ storage.Tenant, credentials storage.Credentials, key, value string) error {
 	client, err := e.dial(credentials.Certificate, credentials.Key)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (e *Etcd) Put(credentials storage.Credentials, key, value string) error {
 }
 
 // Value implements Store.
-func (e *Etcd) Value(credentials storage.Credentials, key string) (string, error) {
+func (e *Etcd) Value(_ storage.Tenant, credentials storage.Credentials, key string) (string, error) {
 	client, err := e.dial(credentials.Certificate, credentials.Key)
 	if err != nil {
 		return "", err

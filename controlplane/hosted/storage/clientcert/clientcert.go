@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package etcd
+// Package clientcert issues the certificates with which tenants authenticate to a
+// store: one for each, signed by the authority of the DataStore, with the
+// tenant's user as common name.
+package clientcert
 
 import (
 	"bytes"
@@ -28,17 +31,16 @@ const (
 	backdate = 5 * time.Minute
 )
 
-// signer issues the tenants' client certificates from the DataStore's CA.
-type signer struct {
+// Issuer signs client certificates with the authority of one DataStore.
+type Issuer struct {
 	ca    *x509.Certificate
 	caPEM []byte
 	key   crypto.Signer
-	// admin is the common name of the administrator's certificate, which etcd
-	// takes for its user name.
-	admin string
 }
 
-func newSigner(config storage.Config) (*signer, error) {
+// New takes the authority out of a configuration that has its key. Errors have
+// ReasonInvalid and say which part is wrong.
+func New(config storage.Config) (*Issuer, error) {
 	invalid := func(what string, err error) error {
 		return &storage.Error{Reason: storage.ReasonInvalid, Message: "DataStore " + config.Name + ": " + what, Err: err}
 	}
@@ -54,35 +56,65 @@ func newSigner(config storage.Config) (*signer, error) {
 	if !ok {
 		return nil, invalid("private key of the certificate authority is of a kind that cannot sign", nil)
 	}
-	admin, err := cert.ParseCertsPEM(config.Certificate)
-	if err != nil {
-		return nil, invalid("client certificate", err)
-	}
 	// A bundle may hold several CAs while one replaces the other; the one the
 	// key belongs to is the one that signs.
 	for _, ca := range cas {
 		if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); ok && pub.Equal(ca.PublicKey) {
-			return &signer{ca: ca, caPEM: config.CA, key: key, admin: admin[0].Subject.CommonName}, nil
+			return &Issuer{ca: ca, caPEM: config.CA, key: key}, nil
 		}
 	}
 	return nil, invalid("private key and certificate of the certificate authority do not belong together", nil)
 }
 
-// Credentials implements storage.Driver.
-func (d *driver) Credentials(tenant storage.Tenant, current storage.Credentials, now time.Time) (storage.Credentials, error) {
-	if err := d.admissible(tenant); err != nil {
-		return storage.Credentials{}, err
+// Administrator is the common name of the administrator's certificate, empty
+// when the configuration has none.
+func Administrator(config storage.Config) (string, error) {
+	if len(config.Certificate) == 0 {
+		return "", nil
 	}
-	if d.signer.usable(tenant, current, now) {
+	chain, err := cert.ParseCertsPEM(config.Certificate)
+	if err != nil {
+		return "", &storage.Error{Reason: storage.ReasonInvalid, Message: "DataStore " + config.Name + ": client certificate", Err: err}
+	}
+	return chain[0].Subject.CommonName, nil
+}
+
+// TLS is the administrator's side of a connection: the authority that verifies
+// servers, and the client certificate if there is one. It returns nil when the
+// configuration has no authority.
+func TLS(config storage.Config) (*tls.Config, error) {
+	if len(config.CA) == 0 {
+		return nil, nil
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(config.CA) {
+		return nil, storage.Errorf(storage.ReasonInvalid, "DataStore %s: the certificate authority holds no PEM certificate", config.Name)
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
+	if len(config.Certificate) == 0 {
+		return out, nil
+	}
+	pair, err := tls.X509KeyPair(config.Certificate, config.Key)
+	if err != nil {
+		return nil, &storage.Error{Reason: storage.ReasonInvalid, Message: "DataStore " + config.Name + ": client certificate and key", Err: err}
+	}
+	out.Certificates = []tls.Certificate{pair}
+	return out, nil
+}
+
+// Renew returns current with CA, certificate and key replaced unless they are
+// still good; nothing else in it changes.
+func (i *Issuer) Renew(tenant storage.Tenant, current storage.Credentials, now time.Time) (storage.Credentials, error) {
+	if i.usable(tenant, current, now) {
 		return current, nil
 	}
-	return d.signer.issue(tenant, now)
+	return i.issue(tenant, current, now)
 }
 
 // usable reports whether the certificate is for this user, from this CA, fits
 // its key and has more than a third of its life left.
-func (s *signer) usable(tenant storage.Tenant, current storage.Credentials, now time.Time) bool {
-	if !bytes.Equal(current.CA, s.caPEM) {
+func (i *Issuer) usable(tenant storage.Tenant, current storage.Credentials, now time.Time) bool {
+	if !bytes.Equal(current.CA, i.caPEM) {
 		return false
 	}
 	pair, err := tls.X509KeyPair(current.Certificate, current.Key)
@@ -92,13 +124,13 @@ func (s *signer) usable(tenant storage.Tenant, current storage.Credentials, now 
 	leaf := pair.Leaf
 	life := leaf.NotAfter.Sub(leaf.NotBefore)
 	return leaf.Subject.CommonName == tenant.User &&
-		leaf.CheckSignatureFrom(s.ca) == nil &&
+		leaf.CheckSignatureFrom(i.ca) == nil &&
 		now.After(leaf.NotBefore) && now.Before(leaf.NotAfter.Add(-life/3))
 }
 
 // issue makes a certificate that can be used as a client of the store and for
 // nothing else.
-func (s *signer) issue(tenant storage.Tenant, now time.Time) (storage.Credentials, error) {
+func (i *Issuer) issue(tenant storage.Tenant, current storage.Credentials, now time.Time) (storage.Credentials, error) {
 	failed := func(what string, err error) (storage.Credentials, error) {
 		return storage.Credentials{}, &storage.Error{Reason: storage.ReasonInternal, Message: what + " for user " + tenant.User, Err: err}
 	}
@@ -111,8 +143,8 @@ func (s *signer) issue(tenant storage.Tenant, now time.Time) (storage.Credential
 		return failed("choosing a serial number", err)
 	}
 	notAfter := now.Add(validity)
-	if notAfter.After(s.ca.NotAfter) {
-		notAfter = s.ca.NotAfter
+	if notAfter.After(i.ca.NotAfter) {
+		notAfter = i.ca.NotAfter
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial.Add(serial, big.NewInt(1)),
@@ -121,7 +153,7 @@ func (s *signer) issue(tenant storage.Tenant, now time.Time) (storage.Credential
 		NotAfter:     notAfter,
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, s.ca, key.Public(), s.key)
+	}, i.ca, key.Public(), i.key)
 	if err != nil {
 		return failed("signing a certificate", err)
 	}
@@ -129,9 +161,7 @@ func (s *signer) issue(tenant storage.Tenant, now time.Time) (storage.Credential
 	if err != nil {
 		return failed("encoding the key", err)
 	}
-	return storage.Credentials{
-		CA:          s.caPEM,
-		Certificate: pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: der}),
-		Key:         keyPEM,
-	}, nil
+	current.CA, current.Key = i.caPEM, keyPEM
+	current.Certificate = pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: der})
+	return current, nil
 }
