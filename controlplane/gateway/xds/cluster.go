@@ -41,10 +41,7 @@ func Cluster(r route.Route) *clusterv3.Cluster {
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
 		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{
 			ServiceName: r.Backend,
-			EdsConfig: &corev3.ConfigSource{
-				ResourceApiVersion:    corev3.ApiVersion_V3,
-				ConfigSourceSpecifier: &corev3.ConfigSource_Ads{Ads: &corev3.AggregatedConfigSource{}},
-			},
+			EdsConfig:   overADS(),
 		},
 		ConnectTimeout: durationpb.New(connectTimeout),
 		// Round robin would leave a new replica idle after a rolling update, since connections live for hours.

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
@@ -34,14 +35,21 @@ const (
 	helloSize = 16 << 10
 	// backlog of connections that wait to be accepted: all workers of a tenant come back at once after an outage.
 	backlog = 4096
+	// acceptAtOnce bounds how many connections a worker thread accepts before it serves the others again.
+	acceptAtOnce = 8
 	// noCluster is the cluster of a connection for which no name was computed. No such cluster exists.
 	noCluster = "none"
 	// clusterState is the filter state object from which tcp_proxy takes the name of the cluster.
 	clusterState = "envoy.tcp_proxy.cluster"
-	// accessLogFormat joins a connection with the tenant's audit log, which sees the gateway's source port as client.
-	accessLogFormat = "%START_TIME% %DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %REQUESTED_SERVER_NAME% " +
-		"%UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS% %UPSTREAM_HOST% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESPONSE_FLAGS%\n"
 )
+
+// accessLogFields are the fields of a line of the access log, by the names that the embedded data plane gives them. The upstream's local
+// port joins a line with the tenant's audit log, which sees the gateway as client.
+var accessLogFields = map[string]any{
+	"time": "%START_TIME%", "client": "%DOWNSTREAM_REMOTE_ADDRESS%", "address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+	"sni": "%REQUESTED_SERVER_NAME%", "route": "%UPSTREAM_CLUSTER%", "upstream": "%UPSTREAM_HOST%", "upstreamLocalPort": "%UPSTREAM_LOCAL_PORT%",
+	"bytesSent": "%BYTES_RECEIVED%", "bytesReceived": "%BYTES_SENT%", "durationMs": "%DURATION%", "reason": "%RESPONSE_FLAGS%",
+}
 
 // Values of Linux socket options, for keepalive on downstream connections: a peer that vanished is noticed after two minutes.
 const (
@@ -54,17 +62,17 @@ const (
 // Listeners are the two listeners of a gateway, or three when tenants have addresses of their own. They depend on the gateway only, so that no change of a tenant drains connections.
 func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 	public, err := listener(route.Public, g.PublicAddress, g.Port, []chain{
-		{name: "konnectivity", konnectivity: true, cluster: hostCluster(route.Public, true)},
-		{name: "apiserver", cluster: hostCluster(route.Public, false)},
+		{name: "konnectivity", konnectivity: true, access: PublicHosts, cluster: hostCluster(route.Public, true)},
+		{name: "apiserver", access: PublicHosts, cluster: hostCluster(route.Public, false)},
 	})
 	if err != nil {
 		return nil, err
 	}
 	private, err := listener(route.Private, g.PrivateAddress, g.Port, []chain{
-		{name: "konnectivity", port: g.Port, konnectivity: true, cluster: hostCluster(route.Private, true)},
-		{name: "apiserver", port: g.Port, cluster: hostCluster(route.Private, false)},
-		{name: "tenant-port-konnectivity", konnectivity: true, cluster: portCluster(true)},
-		{name: "tenant-port-apiserver", cluster: portCluster(false)},
+		{name: "konnectivity", port: g.Port, konnectivity: true, access: PrivateHosts, cluster: hostCluster(route.Private, true)},
+		{name: "apiserver", port: g.Port, access: PrivateHosts, cluster: hostCluster(route.Private, false)},
+		{name: "tenant-port-konnectivity", konnectivity: true, access: PrivatePorts, cluster: portCluster(true)},
+		{name: "tenant-port-apiserver", access: PrivatePorts, cluster: portCluster(false)},
 	})
 	if err != nil {
 		return nil, err
@@ -109,6 +117,8 @@ type chain struct {
 	// prefix the destination address must be in, or the zero Prefix for any.
 	prefix       netip.Prefix
 	konnectivity bool
+	// access says who may connect.
+	access AccessList
 	// cluster is the format of the name of the cluster.
 	cluster string
 }
@@ -133,7 +143,9 @@ func listener(name route.Listener, address netip.Addr, port uint16, chains []cha
 		Freebind:                      wrapperspb.Bool(true),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit),
 		ListenerFiltersTimeout:        durationpb.New(helloTimeout),
-		TcpBacklogSize:                wrapperspb.UInt32(backlog),
+		// A storm of connections must not keep a worker from those that are open.
+		MaxConnectionsToAcceptPerSocketEvent: wrapperspb.UInt32(acceptAtOnce),
+		TcpBacklogSize:                       wrapperspb.UInt32(backlog),
 		SocketOptions: []*corev3.SocketOption{
 			socketOption(solSocket, soKeepAlive, 1), socketOption(ipProtoTCP, tcpKeepIdle, keepIdle),
 			socketOption(ipProtoTCP, tcpKeepIntvl, keepInterval), socketOption(ipProtoTCP, tcpKeepCnt, keepCount),
@@ -192,7 +204,6 @@ func filterChain(l route.Listener, c chain) (*listenerv3.FilterChain, error) {
 		Value: &filterstatev3.FilterStateValue_FormatString{FormatString: &corev3.SubstitutionFormatString{
 			Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: inline(c.cluster)},
 		}},
-		ReadOnly: true,
 	}}})
 	if err != nil {
 		return nil, err
@@ -202,14 +213,19 @@ func filterChain(l route.Listener, c chain) (*listenerv3.FilterChain, error) {
 		return nil, err
 	}
 	return &listenerv3.FilterChain{Name: c.name, FilterChainMatch: match, Filters: []*listenerv3.Filter{
+		accessFilter(c.access),
 		{Name: "envoy.filters.network.set_filter_state", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: state}},
 		{Name: "envoy.filters.network.tcp_proxy", ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: proxy}},
 	}}, nil
 }
 
 func tcpProxy(statPrefix string) (*anypb.Any, error) {
+	fields, err := structpb.NewStruct(accessLogFields)
+	if err != nil {
+		return nil, fmt.Errorf("making the access log's format: %w", err)
+	}
 	log, err := pack(&streamv3.StdoutAccessLog{AccessLogFormat: &streamv3.StdoutAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
-		Format: &corev3.SubstitutionFormatString_TextFormatSource{TextFormatSource: inline(accessLogFormat)},
+		Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: fields}, OmitEmptyValues: true,
 	}}})
 	if err != nil {
 		return nil, err
