@@ -44,12 +44,23 @@
 // EDS, by service_name or wildcard: one ClusterLoadAssignment with a single locality. health_status HEALTHY takes new connections;
 // DRAINING keeps those it has and gets no new ones. A tenant without endpoints has an assignment without any.
 //
+// ECDS, by name, for Envoy: the lists of who may connect (AccessList), the same networks as in the clusters' metadata. They are made when
+// a data plane asks for the first of them. Envoy closes connections while it has none.
+//
 // Every resource is removed when its tenant or gateway is. A data plane that lost the stream keeps what it has, also over a restart.
 //
 // # How Envoy comes to the same answer
 //
-// Each listener has a TLS inspector and fixed filter chains, told apart by destination port and ALPN. A chain computes the name of the
-// cluster into the filter state envoy.tcp_proxy.cluster (set_filter_state), from %REQUESTED_SERVER_NAME% or %DOWNSTREAM_LOCAL_PORT%,
-// always behind a fixed prefix. sni_cluster is never used: with it a client could name any cluster, such as the one of xDS.
+// Each listener has a TLS inspector and fixed filter chains, told apart by destination port, destination address and ALPN. A chain
+// computes the name of the cluster into the filter state envoy.tcp_proxy.cluster (set_filter_state), from %REQUESTED_SERVER_NAME%,
+// %DOWNSTREAM_LOCAL_PORT% or %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%, always behind a fixed prefix. sni_cluster is never used: with
+// it a client could name any cluster, such as the one of xDS. Envoy brings server names to lower case itself, and replaces every
+// character of them that no host name has, so "|" can't come from a client.
 // Tenant ports reach Envoy's private listener by a redirect on the gateway node; the original_dst filter restores the port.
+//
+// The first filter of each chain is RBAC over ECDS. It compares the client's address with the networks of the server name, port or
+// address, at the first byte; until then tcp_proxy may have opened a connection to the tenant, but nothing passes.
+//
+// What differs: an unknown name gets no TLS alert, a server name with a trailing dot (which RFC 6066 forbids) is unknown, an endpoint
+// is one of two chosen at random, the one with fewer connections, and konnectivity agents need more dials to reach every server.
 package xds

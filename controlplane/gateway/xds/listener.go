@@ -59,7 +59,8 @@ const (
 	keepIdle, keepInterval, keepCount     = 60, 20, 3
 )
 
-// Listeners are the two listeners of a gateway, or three when tenants have addresses of their own. They depend on the gateway only, so that no change of a tenant drains connections.
+// Listeners are the two listeners of a gateway, or three when tenants have addresses of their own. They depend on the gateway only, so
+// that no change of a tenant drains connections.
 func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 	public, err := listener(route.Public, g.PublicAddress, g.Port, []chain{
 		{name: "konnectivity", konnectivity: true, access: PublicHosts, cluster: hostCluster(route.Public, true)},
@@ -86,8 +87,8 @@ func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 		anywhere = netip.IPv6Unspecified()
 	}
 	prefix, err := listener(route.Prefix, anywhere, g.Port, []chain{
-		{name: "konnectivity", prefix: g.PrivatePrefix, konnectivity: true, cluster: addressCluster(true)},
-		{name: "apiserver", prefix: g.PrivatePrefix, cluster: addressCluster(false)},
+		{name: "konnectivity", prefix: g.PrivatePrefix, konnectivity: true, access: PrivateAddresses, cluster: addressCluster(true)},
+		{name: "apiserver", prefix: g.PrivatePrefix, access: PrivateAddresses, cluster: addressCluster(false)},
 	})
 	if err != nil {
 		return nil, err

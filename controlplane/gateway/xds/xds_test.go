@@ -10,8 +10,11 @@ import (
 	"path/filepath"
 	"testing"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
@@ -49,6 +52,9 @@ func resources(t *testing.T) []resource {
 	for _, r := range route.Routes(tenant) {
 		out = append(out, xds.Cluster(r))
 	}
+	for _, list := range xds.AccessLists() {
+		out = append(out, access(t, list, tenant))
+	}
 	return append(out,
 		xds.Assignment(route.BackendName("customers", "c1", route.PortAPIServer), []route.Endpoint{
 			{Address: netip.MustParseAddr("10.244.1.7"), Port: 6443},
@@ -58,28 +64,67 @@ func resources(t *testing.T) []resource {
 	)
 }
 
-func TestResourcesAreValid(t *testing.T) {
-	for _, r := range resources(t) {
-		if err := r.ValidateAll(); err != nil {
-			t.Errorf("%T: %v", r, err)
+// access is a list with the restricted ones of some tenants.
+func access(t *testing.T, list xds.AccessList, tenants ...route.Tenant) *corev3.TypedExtensionConfig {
+	t.Helper()
+	sources := map[string][]netip.Prefix{}
+	for _, tenant := range tenants {
+		for _, r := range route.Routes(tenant) {
+			if of, entry := xds.AccessListOf(r.Key); of == list && len(r.Policy.Sources) > 0 {
+				sources[entry] = r.Policy.Sources
+			}
 		}
 	}
-	listeners, err := xds.Listeners(gateway)
+	config, err := xds.Access(list, sources)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, l := range listeners {
-		for _, chain := range l.GetFilterChains() {
-			for _, filter := range chain.GetFilters() {
-				m, err := filter.GetTypedConfig().UnmarshalNew()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := m.(resource).ValidateAll(); err != nil {
-					t.Errorf("%s/%s/%s: %v", l.GetName(), chain.GetName(), filter.GetName(), err)
-				}
-			}
+	return config
+}
+
+// validate checks a message and everything that is packed inside it.
+func validate(t *testing.T, path string, m proto.Message) {
+	t.Helper()
+	if checked, ok := m.(resource); ok {
+		if err := checked.ValidateAll(); err != nil {
+			t.Errorf("%s: %v", path, err)
 		}
+	}
+	walk(t, path, m.ProtoReflect())
+}
+
+func walk(t *testing.T, path string, m protoreflect.Message) {
+	t.Helper()
+	if packed, ok := m.Interface().(*anypb.Any); ok {
+		inner, err := packed.UnmarshalNew()
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		validate(t, path+"/"+string(inner.ProtoReflect().Descriptor().Name()), inner)
+		return
+	}
+	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		at := path + "." + string(field.Name())
+		switch {
+		case field.IsMap() && field.MapValue().Message() != nil:
+			value.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
+				walk(t, at+"["+key.String()+"]", value.Message())
+				return true
+			})
+		case field.IsList() && field.Message() != nil:
+			for i := range value.List().Len() {
+				walk(t, at, value.List().Get(i).Message())
+			}
+		case !field.IsMap() && field.Message() != nil:
+			walk(t, at, value.Message())
+		}
+		return true
+	})
+}
+
+func TestResourcesAreValid(t *testing.T) {
+	for _, r := range resources(t) {
+		validate(t, string(r.ProtoReflect().Descriptor().Name()), r)
 	}
 }
 

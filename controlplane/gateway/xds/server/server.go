@@ -77,9 +77,10 @@ func (b byGateway) CreateDeltaWatch(req *cachev3.DeltaRequest, sub cachev3.Subsc
 	if err != nil {
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	b.state.mu.Lock()
-	r := b.state.gateways[gateway]
-	b.state.mu.Unlock()
+	r, err := b.state.asked(gateway, req.GetTypeUrl())
+	if err != nil {
+		return nil, status.Error(codes.Internal, err.Error())
+	}
 	if r == nil {
 		return nil, status.Errorf(codes.NotFound, "there is no gateway %q", gateway)
 	}

@@ -38,6 +38,7 @@ type resources struct {
 	// gateway is what the listeners were made from; its name is empty while only tenants know the gateway.
 	gateway                        route.Gateway
 	listeners, clusters, endpoints *cachev3.LinearCache
+	access                         *access
 	mux                            *cachev3.MuxCache
 	// claims lists by cluster name who wants it; the first one has it. There is more than one only when
 	// the statuses of two tenants contradict each other; then the earlier one keeps its connections.
@@ -54,6 +55,7 @@ func newResources() *resources {
 		listeners: cachev3.NewLinearCache(resourcev3.ListenerType),
 		clusters:  cachev3.NewLinearCache(resourcev3.ClusterType),
 		endpoints: cachev3.NewLinearCache(resourcev3.EndpointType),
+		access:    newAccess(),
 		claims:    map[string][]tenantKey{},
 	}
 	r.mux = &cachev3.MuxCache{
@@ -61,6 +63,7 @@ func newResources() *resources {
 		ClassifyDelta: func(req *cachev3.DeltaRequest) string { return req.GetTypeUrl() },
 		Caches: map[string]cachev3.Cache{
 			resourcev3.ListenerType: r.listeners, resourcev3.ClusterType: r.clusters, resourcev3.EndpointType: r.endpoints,
+			resourcev3.ExtensionConfigType: r.access.cache,
 		},
 	}
 	return r
@@ -191,7 +194,7 @@ func (r *resources) setEndpoints(key tenantKey, old, next tenant) error {
 
 // setClusters brings the clusters of one tenant from old to next, respecting and passing on claims.
 func (s *State) setClusters(r *resources, key tenantKey, old, next map[string]route.Route) (refused []string, err error) {
-	update, gone := map[string]types.Resource{}, []string(nil)
+	changed, gone := map[string]route.Route{}, []string(nil)
 	for name, was := range old {
 		if is, ok := next[name]; ok && is.Equal(was) {
 			continue
@@ -205,7 +208,7 @@ func (s *State) setClusters(r *resources, key tenantKey, old, next map[string]ro
 			delete(r.claims, name)
 			gone = append(gone, name)
 		case held:
-			update[name] = xds.Cluster(s.tenants[claims[0]].routes[name])
+			changed[name] = s.tenants[claims[0]].routes[name]
 		}
 	}
 	for name, is := range next {
@@ -214,19 +217,16 @@ func (s *State) setClusters(r *resources, key tenantKey, old, next map[string]ro
 			claims = append(claims, key)
 			r.claims[name] = claims
 			if claims[0] == key {
-				update[name] = xds.Cluster(is)
+				changed[name] = is
 			}
 		}
 		if claims[0] != key {
 			refused = append(refused, name)
 		}
 	}
-	gone = slices.DeleteFunc(gone, func(name string) bool { return update[name] != nil })
-	if len(update)+len(gone) > 0 {
-		err = r.clusters.UpdateResources(update, gone)
-	}
+	gone = slices.DeleteFunc(gone, func(name string) bool { _, stays := changed[name]; return stays })
 	slices.Sort(refused)
-	return refused, err
+	return refused, r.publish(changed, gone)
 }
 
 // ports are the groups of endpoints that every tenant has.
