@@ -27,6 +27,7 @@ var verbs = []verb{
 	{"quickstart", "the main job: from nothing to a tenant cluster with a Ready worker; run again to continue", mainJob},
 	{"up", "bring up engine, management cluster and two hosts; what runs already is kept", up},
 	{"load", "build the project's images, load them into the cluster and restart what runs them", load},
+	{"provide", "build images that few tests need, such as kubernetes-1.35, and load them into the cluster and hosts", provide},
 	{"status", "print addresses, host keys and paths", status},
 	{"down", "remove cluster and hosts; caches and engine stay", down},
 	{"purge", "down, stop the engine that the lab started, and delete the caches", purge},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
@@ -55,6 +56,18 @@ func load(ctx context.Context, log *progress.Log, _ []string) error {
 		}
 		return cluster.Restart(ctx, namespaces...)
 	})
+}
+
+func provide(ctx context.Context, log *progress.Log, names []string) error {
+	if len(names) == 0 {
+		return fmt.Errorf("name what to provide: %s", strings.Join(images.OnDemand(), ", "))
+	}
+	for _, name := range names {
+		if err := lab.Provide(ctx, log, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func status(ctx context.Context, _ *progress.Log, _ []string) error {

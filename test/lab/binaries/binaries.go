@@ -43,8 +43,9 @@ func (s Set) Path(program string) string {
 	return path
 }
 
-// Build makes the programs of the named modules, all modules when none is
-// named, and returns where they are. Modules already in the cache aren't built.
+// Build makes the programs of the named modules, and returns where they are;
+// when none is named those of all modules but the ones on demand. Modules
+// already in the cache aren't built.
 func Build(ctx context.Context, log *progress.Log, names ...string) (Set, error) {
 	root, err := cache.Root()
 	if err != nil {
@@ -65,15 +66,16 @@ func Build(ctx context.Context, log *progress.Log, names ...string) (Set, error)
 		failed []error
 		slots  = make(chan struct{}, parallel)
 	)
-	for _, m := range modules {
-		if len(names) > 0 && !slices.Contains(names, m.name) {
-			continue
-		}
+	wanted := modules
+	if len(names) > 0 {
+		wanted = slices.DeleteFunc(append(onDemand(), modules...), func(m module) bool { return !slices.Contains(names, m.name) })
+	}
+	for _, m := range wanted {
 		group.Add(1)
 		slots <- struct{}{}
 		go func() {
 			defer func() { <-slots; group.Done() }()
-			folder, err := build(ctx, log, m, filepath.Join(root, "test/lab/modules", m.name), filepath.Join(dir, "bin"), version)
+			folder, err := build(ctx, log, m, filepath.Join(root, "test/lab/modules", m.source()), filepath.Join(dir, "bin"), version)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
@@ -95,7 +97,7 @@ func build(ctx context.Context, log *progress.Log, m module, source, bin, versio
 	if err != nil {
 		return "", fmt.Errorf("hashing %s: %w", source, err)
 	}
-	hash := cache.Hash(content, version, runtime.GOARCH, linker, m.flags, fmt.Sprint(m.programs))
+	hash := cache.Hash(append([]string{content, version, runtime.GOARCH, linker, m.flags, fmt.Sprint(m.programs)}, m.options()...)...)
 	target := filepath.Join(bin, m.name+"-"+hash)
 	if cache.Has(target) {
 		return target, nil
@@ -110,8 +112,9 @@ func build(ctx context.Context, log *progress.Log, m module, source, bin, versio
 	return target, log.Step("building "+m.name, func() error {
 		return cache.Make(target, func(temporary string) error {
 			for program, pkg := range m.programs {
+				arguments := append([]string{"go", "build", "-trimpath", "-ldflags", linker + m.flags}, m.options()...)
 				_, err := command.Command{
-					Args: []string{"go", "build", "-trimpath", "-ldflags", linker + m.flags, "-o", filepath.Join(temporary, program), pkg},
+					Args: append(arguments, "-o", filepath.Join(temporary, program), pkg),
 					Dir:  source,
 					Env:  []string{cgo, "GOFLAGS=-mod=readonly -buildvcs=false", "GOWORK=off"},
 				}.Output(ctx)

@@ -2,7 +2,12 @@
 
 package binaries
 
-import "strings"
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+)
 
 // KubernetesVersion is the version of the Kubernetes binaries, as pinned in
 // modules/kubernetes/go.mod.
@@ -17,13 +22,31 @@ type module struct {
 	programs map[string]string // file name → package
 	flags    string            // appended to -ldflags
 	cgo      bool              // needs a C compiler; linked statically all the same
+	folder   string            // of test/lab/modules, when it isn't called like the module
+	modfile  string            // in place of go.mod
+	tags     string            // build tags
+}
+
+// source is the module's folder below test/lab/modules.
+func (m module) source() string { return cmp.Or(m.folder, m.name) }
+
+// options are further arguments of go build.
+func (m module) options() []string {
+	var list []string
+	if m.modfile != "" {
+		list = append(list, "-modfile="+m.modfile)
+	}
+	if m.tags != "" {
+		list = append(list, "-tags="+m.tags)
+	}
+	return list
 }
 
 // modules is everything the lab builds: what tests need first, then the
 // longest, so that two parallel builds end at about the same time.
 var modules = []module{
 	{name: "etcd", programs: map[string]string{"etcd": "."}},
-	{name: "kubernetes", programs: map[string]string{"kubernetes": "."}, flags: stamp()},
+	{name: "kubernetes", programs: map[string]string{"kubernetes": "."}, flags: stamp(KubernetesVersion)},
 	{name: "cluster-api", programs: map[string]string{
 		"clusterctl":                   "sigs.k8s.io/cluster-api/cmd/clusterctl",
 		"cluster-api-controller":       "sigs.k8s.io/cluster-api/core",
@@ -61,13 +84,37 @@ var modules = []module{
 	{name: "pause", programs: map[string]string{"pause": "."}},
 }
 
+// Earlier lists the earlier Kubernetes versions that the lab can build, by
+// minor, as pinned in modules/kubernetes-earlier. They are built when named.
+var Earlier = map[string]string{"1.31": "v1.31.0", "1.33": "v1.33.0", "1.34": "v1.34.1", "1.35": "v1.35.4"}
+
+// EarlierModule is the name of the module, and of its program, of an earlier
+// Kubernetes, for example "kubernetes-1.35".
+func EarlierModule(minor string) string { return "kubernetes-" + minor }
+
+// onDemand is what the lab builds only when it's named: what few tests need.
+func onDemand() []module {
+	var list []module
+	for _, minor := range slices.Sorted(maps.Keys(Earlier)) {
+		m := module{
+			name: EarlierModule(minor), programs: map[string]string{EarlierModule(minor): "."}, flags: stamp(Earlier[minor]),
+			folder: "kubernetes-earlier", modfile: minor + ".mod",
+		}
+		if minor >= "1.34" {
+			m.tags = "node"
+		}
+		list = append(list, m)
+	}
+	return list
+}
+
 // stamp sets the version that Kubernetes binaries report: its packages read it
 // from variables that the upstream build sets the same way.
-func stamp() string {
-	minor := strings.Split(KubernetesVersion, ".")[1]
+func stamp(version string) string {
+	minor := strings.Split(version, ".")[1]
 	var flags strings.Builder
 	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
-		flags.WriteString(" -X " + pkg + ".gitVersion=" + KubernetesVersion + " -X " + pkg + ".gitMajor=1 -X " + pkg +
+		flags.WriteString(" -X " + pkg + ".gitVersion=" + version + " -X " + pkg + ".gitMajor=1 -X " + pkg +
 			".gitMinor=" + minor + " -X " + pkg + ".gitTreeState=clean")
 	}
 	return flags.String()

@@ -142,21 +142,9 @@ func Down(ctx context.Context) error {
 // Load imports the images of a docker-archive into both nodes.
 func Load(ctx context.Context, archive string) error {
 	for _, name := range []string{controlPlane, worker} {
-		if err := load(ctx, name, archive); err != nil {
+		if err := node.ImportFile(ctx, name, archive); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func load(ctx context.Context, name, archive string) error {
-	content, err := os.Open(archive)
-	if err != nil {
-		return err
-	}
-	defer content.Close()
-	if err := node.Import(ctx, name, content); err != nil {
-		return fmt.Errorf("loading images into %s: %w", name, err)
 	}
 	return nil
 }

@@ -181,18 +181,32 @@ func (p Pull) Image(ctx context.Context, spec spec) (v1.Image, error) {
 
 // Ensure returns the archive with all images of the lab, made when missing.
 func Ensure(ctx context.Context, log *progress.Log, source Source) (string, error) {
+	return assemble(ctx, log, source, source.Key(), specs())
+}
+
+// Extra returns an archive with images that few tests need, as named in
+// OnDemand, made when missing. Their modules must be in the source.
+func Extra(ctx context.Context, log *progress.Log, source Source, name string) (string, error) {
+	list := onDemand()[name]
+	if list == nil {
+		return "", fmt.Errorf("no images %q: want one of %s", name, strings.Join(OnDemand(), ", "))
+	}
+	return assemble(ctx, log, source, cache.Hash(source.Key(), fmt.Sprint(list)), list)
+}
+
+func assemble(ctx context.Context, log *progress.Log, source Source, key string, list []spec) (string, error) {
 	dir, err := cache.Dir()
 	if err != nil {
 		return "", err
 	}
-	archive := filepath.Join(dir, "images", source.Key()+".tar")
-	if cache.Has(archive) {
-		return archive, nil
+	file := filepath.Join(dir, "images", key+".tar")
+	if cache.Has(file) {
+		return file, nil
 	}
-	return archive, log.Step("assembling images", func() error {
-		return cache.Make(archive, func(temporary string) error {
+	return file, log.Step("assembling images", func() error {
+		return cache.Make(file, func(temporary string) error {
 			images := map[string]v1.Image{}
-			for _, spec := range specs() {
+			for _, spec := range list {
 				image, err := source.Image(ctx, spec)
 				if err != nil {
 					return fmt.Errorf("making %s: %w", spec.name, err)

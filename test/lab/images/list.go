@@ -2,7 +2,12 @@
 
 package images
 
-import "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
+import (
+	"maps"
+	"slices"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
+)
 
 // Toolbox is a Debian with network tools, for pods that checks run.
 const Toolbox = "kamaji.lab/toolbox:v1"
@@ -37,7 +42,7 @@ func specs() []spec {
 		{name: "ghcr.io/flannel-io/flannel-cni-plugin:v1.9.1-flannel1", tools: true, programs: map[string]string{"/flannel": "flannel"}},
 	}
 	for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
-		list = append(list, kubernetes(component))
+		list = append(list, kubernetes(component, binaries.KubernetesVersion, "kubernetes"))
 	}
 	for _, component := range []string{"server", "agent"} {
 		program := "proxy-" + component
@@ -58,13 +63,29 @@ func single(name, path, program, user string) spec {
 	return spec{name: name, programs: map[string]string{path: program}, entrypoint: []string{path}, user: user}
 }
 
-// kubernetes is the image of a component. All of them hold the same file, and
-// so the same layer; only kube-proxy needs the tools below it.
-func kubernetes(component string) spec {
+// onDemand is every set of images that few tests need, by the name of the
+// module of package binaries that its programs come from.
+func onDemand() map[string][]spec {
+	sets := map[string][]spec{}
+	for minor, version := range binaries.Earlier {
+		module := binaries.EarlierModule(minor)
+		for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
+			sets[module] = append(sets[module], kubernetes(component, version, module))
+		}
+	}
+	return sets
+}
+
+// OnDemand lists what Extra provides.
+func OnDemand() []string { return slices.Sorted(maps.Keys(onDemand())) }
+
+// kubernetes is the image of a component. All of a version hold the same file,
+// and so the same layer; only kube-proxy needs the tools below it.
+func kubernetes(component, version, program string) spec {
 	image := spec{
-		name:     "registry.k8s.io/" + component + ":" + binaries.KubernetesVersion,
+		name:     "registry.k8s.io/" + component + ":" + version,
 		tools:    component == "kube-proxy",
-		programs: map[string]string{"/usr/local/bin/kubernetes": "kubernetes"}, links: map[string]string{},
+		programs: map[string]string{"/usr/local/bin/kubernetes": program}, links: map[string]string{},
 		entrypoint: []string{"/usr/local/bin/" + component},
 	}
 	for _, name := range binaries.Kubernetes {

@@ -71,6 +71,42 @@ func Image(ctx context.Context, log *progress.Log) (string, error) {
 	return image, cache.Sweep()
 }
 
+// Provide builds images on demand, as images.OnDemand names them, and loads
+// them into the nodes of the management cluster and into the hosts.
+func Provide(ctx context.Context, log *progress.Log, name string) error {
+	roots, err := rootfs.Build(ctx, log)
+	if err != nil {
+		return err
+	}
+	mode, err := images.Choose(ctx)
+	if err != nil {
+		return err
+	}
+	set, err := binaries.Build(ctx, log, name)
+	if err != nil {
+		return err
+	}
+	archive, err := images.Extra(ctx, log, mode.Source(set, roots), name)
+	if err != nil {
+		return err
+	}
+	return log.Step("loading images of "+name, func() error {
+		names, err := hosts.List(ctx)
+		if err != nil {
+			return err
+		}
+		if err := cluster.Load(ctx, archive); err != nil {
+			return err
+		}
+		for _, host := range names {
+			if err := node.ImportFile(ctx, host, archive); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // Down removes hosts and cluster.
 func Down(ctx context.Context) error {
 	names, err := hosts.List(ctx)

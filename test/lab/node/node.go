@@ -147,12 +147,7 @@ func preload(ctx context.Context, base, archive, image string) error {
 	if err := answering(ctx, container); err != nil {
 		return err
 	}
-	content, err := os.Open(archive)
-	if err != nil {
-		return err
-	}
-	defer content.Close()
-	if err := Import(ctx, container, content); err != nil {
+	if err := ImportFile(ctx, container, archive); err != nil {
 		return err
 	}
 	if err := command.Run(ctx, "docker", "exec", container, "sh", "-c",
@@ -170,6 +165,19 @@ func Import(ctx context.Context, container string, archive *os.File) error {
 		Stdin: archive,
 	}.Output(ctx)
 	return err
+}
+
+// ImportFile loads the docker-archive of that path.
+func ImportFile(ctx context.Context, container, archive string) error {
+	content, err := os.Open(archive)
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	if err := Import(ctx, container, content); err != nil {
+		return fmt.Errorf("loading images into %s: %w", container, err)
+	}
+	return nil
 }
 
 // answering waits for the containerd of a container.

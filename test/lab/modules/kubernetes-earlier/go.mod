@@ -1,0 +1,3 @@
+module lab/kubernetes-earlier
+
+go 1.22.0
