@@ -99,3 +99,7 @@ e2e-full: ## Run all end-to-end tests.
 .PHONY: bench
 bench: ## Measure; one BENCH line per figure (see docs/benchmarks.md).
 	go run ./test/bench
+
+.PHONY: bench-gateway
+bench-gateway: ## Measure the gateway's data plane beside HAProxy and nginx; needs root on a Debian-like machine.
+	go run ./test/bench/gateway
