@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -85,15 +86,16 @@ func run(ctx context.Context, o options) error {
 // caches hold of common kinds only what is ours: all else of a management cluster is none of our business.
 func caches(o options) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{kamajiv1alpha1.ProjectLabel: kamajiv1alpha1.ProjectLabelValue})}
-	// The gateway's own ConfigMaps lie beside the manager and carry the gateway's label instead.
-	configMaps := cache.ByObject{Namespaces: map[string]cache.Config{cache.AllNamespaces: {LabelSelector: ours.Label}, o.podNamespace: {}}}
+	// The gateway's own lie beside the manager and carry the gateway's label instead.
+	shared := cache.ByObject{Namespaces: map[string]cache.Config{cache.AllNamespaces: {LabelSelector: ours.Label}, o.podNamespace: {}}}
 	options := cache.Options{SyncPeriod: &o.syncPeriod, DefaultTransform: cache.TransformStripManagedFields()}
 	if o.namespace != "" {
 		options.DefaultNamespaces = map[string]cache.Config{o.namespace: {}, o.podNamespace: {}}
-		configMaps = cache.ByObject{}
+		shared = cache.ByObject{}
 	}
 	options.ByObject = map[client.Object]cache.ByObject{
-		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &corev1.ConfigMap{}: configMaps,
+		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &corev1.ConfigMap{}: shared,
+		&policyv1.PodDisruptionBudget{}: shared,
 	}
 	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))
 	return options
@@ -114,7 +116,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 		}).SetupWithManager(ctx, mgr, o.defaultDataStore),
 		(&tenant.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Secrets: mgr.GetAPIReader(), Storage: stores, Remote: &remote.Pool{},
-			Recorder: recorder, DefaultDataStore: o.defaultDataStore, Concurrency: o.tenants,
+			Recorder: recorder, DefaultDataStore: o.defaultDataStore, PriorityClass: o.priorityClass, Concurrency: o.tenants,
 		}).SetupWithManager(ctx, mgr),
 		(&provider.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("kamajicontrolplane"), Probe: provider.ProbeAPI,

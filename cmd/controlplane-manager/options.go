@@ -26,7 +26,7 @@ type options struct {
 	burst, controlPlanes, tenants, dataStores int
 	defaultDataStore                          string
 	gatewayImage, xdsBind, xdsAddress, xdsDir string
-	podNamespace                              string
+	podNamespace, priorityClass               string
 }
 
 func parse() options {
@@ -50,6 +50,7 @@ func parse() options {
 	fs.IntVar(&o.tenants, "tenantcontrolplane-concurrency", 10, "TenantControlPlanes reconciled at the same time")
 	fs.IntVar(&o.dataStores, "datastore-concurrency", 4, "DataStores checked at the same time")
 	fs.StringVar(&o.defaultDataStore, "datastore", "default", "DataStore of tenants that name none; empty lets them wait")
+	fs.StringVar(&o.priorityClass, "priority-class", "", "PriorityClass of control planes that name none; empty sets none")
 	fs.StringVar(&o.gatewayImage, "gateway-image", "ghcr.io/cluster-api-provider-kamaji/kamaji-gateway:v0.1.0", "image of the gateway's data plane")
 	fs.StringVar(&o.xdsBind, "xds-bind-address", ":18000", "address at which routes are served to gateways; empty serves none")
 	fs.StringVar(&o.xdsAddress, "xds-address", "kamaji-xds.kamaji-system.svc:18000", "host:port at which gateways in the cluster find the routes")

@@ -4,7 +4,6 @@ package gateway
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -13,5 +12,5 @@ import (
 // has no right to see these kinds elsewhere.
 func CacheByObject(namespace string) map[client.Object]cache.ByObject {
 	here := cache.ByObject{Namespaces: map[string]cache.Config{namespace: {}}}
-	return map[client.Object]cache.ByObject{&appsv1.DaemonSet{}: here, &policyv1.PodDisruptionBudget{}: here}
+	return map[client.Object]cache.ByObject{&appsv1.DaemonSet{}: here}
 }

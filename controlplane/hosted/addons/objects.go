@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -57,6 +58,23 @@ func Kinds() []client.ObjectList {
 		&discoveryv1.EndpointSliceList{},
 		&rbacv1.ClusterRoleList{}, &rbacv1.ClusterRoleBindingList{}, &rbacv1.RoleList{}, &rbacv1.RoleBindingList{},
 	}
+}
+
+// Remainder selects objects that neither the engine nor anybody it can ask has
+// written, and that mean nothing any more.
+type Remainder struct {
+	Kind      client.Object
+	Namespace string
+	Labels    map[string]string
+}
+
+// Remains is what addons that are not enabled may have left behind.
+func Remains(in Input) []Remainder {
+	if in.Tenant.Spec.Addons.Konnectivity != nil {
+		return nil
+	}
+	// Servers delete their own when they stop, unless their permission has gone first.
+	return []Remainder{{Kind: &coordinationv1.Lease{}, Namespace: KonnectivityNamespace, Labels: map[string]string{"k8s-app": "konnectivity-server"}}}
 }
 
 func serviceAccount(name string) *corev1.ServiceAccount {

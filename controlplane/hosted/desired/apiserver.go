@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
@@ -62,9 +63,7 @@ func apiServer(in Input) corev1.Container {
 	if spec.AdditionalVolumeMounts != nil {
 		out.VolumeMounts = append(out.VolumeMounts, spec.AdditionalVolumeMounts.APIServer...)
 	}
-	if spec.Resources != nil && spec.Resources.APIServer != nil {
-		out.Resources = *spec.Resources.APIServer
-	}
+	out.Resources = resources(out.Name, ptr.Deref(spec.Resources, kamajiv1alpha1.ControlPlaneComponentsResources{}).APIServer)
 	if spec.ContainerSecurityContexts != nil && spec.ContainerSecurityContexts.APIServer != nil {
 		out.SecurityContext = spec.ContainerSecurityContexts.APIServer
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
@@ -63,9 +64,7 @@ func controllerManager(in Input) corev1.Container {
 	if spec.AdditionalVolumeMounts != nil {
 		out.VolumeMounts = append(out.VolumeMounts, spec.AdditionalVolumeMounts.ControllerManager...)
 	}
-	if spec.Resources != nil && spec.Resources.ControllerManager != nil {
-		out.Resources = *spec.Resources.ControllerManager
-	}
+	out.Resources = resources(out.Name, ptr.Deref(spec.Resources, kamajiv1alpha1.ControlPlaneComponentsResources{}).ControllerManager)
 	if spec.ContainerSecurityContexts != nil && spec.ContainerSecurityContexts.ControllerManager != nil {
 		out.SecurityContext = spec.ContainerSecurityContexts.ControllerManager
 	}

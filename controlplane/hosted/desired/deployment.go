@@ -3,8 +3,6 @@
 package desired
 
 import (
-	"time"
-
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,19 +14,8 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 )
 
-const (
-	// runAs is the user and group of all containers: "nonroot" of distroless images.
-	runAs int64 = 65532
-
-	// shutdownDelay is how long a stopping API server goes on to serve as before.
-	shutdownDelay = 5 * time.Second
-
-	// watchDrain is how long it then takes to end the watches of its clients.
-	watchDrain = 2 * time.Second
-
-	// terminationGrace leaves time for requests after shutdownDelay.
-	terminationGrace int64 = 45
-)
+// runAs is the user and group of all containers: "nonroot" of distroless images.
+const runAs int64 = 65532
 
 // Deployment has all components of the control plane. It is part of Workload.
 func Deployment(in Input) *appsv1.Deployment {
@@ -41,6 +28,7 @@ func Deployment(in Input) *appsv1.Deployment {
 		ObjectMeta: meta,
 		Spec: appsv1.DeploymentSpec{
 			Replicas:             ptr.To(in.Tenant.Replicas()),
+			MinReadySeconds:      minReady,
 			RevisionHistoryLimit: ptr.To[int32](3),
 			Selector:             &metav1.LabelSelector{MatchLabels: Selector(in.Tenant)},
 			Strategy:             strategy(spec.Strategy),
@@ -105,6 +93,7 @@ func podSpec(in Input) corev1.PodSpec {
 		Tolerations:                   spec.Tolerations,
 		Affinity:                      spec.Affinity,
 		TopologySpreadConstraints:     spread(in.Tenant),
+		PriorityClassName:             priorityClass(in),
 		ServiceAccountName:            "default",
 		AutomountServiceAccountToken:  ptr.To(false),
 		EnableServiceLinks:            ptr.To(false),
@@ -147,25 +136,6 @@ next:
 		out = append(out, c)
 	}
 	return append(out, managed...)
-}
-
-// spread keeps replicas on different nodes where that is possible.
-func spread(tenant *kamajiv1alpha1.TenantControlPlane) []corev1.TopologySpreadConstraint {
-	spec := &tenant.Spec.ControlPlane.Deployment
-	ours := &metav1.LabelSelector{MatchLabels: Selector(tenant)}
-	if len(spec.TopologySpreadConstraints) == 0 && spec.Affinity == nil {
-		return []corev1.TopologySpreadConstraint{{
-			MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway, LabelSelector: ours,
-		}}
-	}
-	out := make([]corev1.TopologySpreadConstraint, 0, len(spec.TopologySpreadConstraints))
-	for _, c := range spec.TopologySpreadConstraints {
-		if c.LabelSelector == nil {
-			c.LabelSelector = ours
-		}
-		out = append(out, c)
-	}
-	return out
 }
 
 // restricted is the security context of a component. The binary in the image of

@@ -60,7 +60,8 @@ func konnectivityServer(in Input) corev1.Container {
 			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"},
 		}}},
 		Ports: []corev1.ContainerPort{{Name: "konnectivity", ContainerPort: port, Protocol: corev1.ProtocolTCP}},
-		// Its own readiness means that an agent is connected, which a tenant without nodes never has.
+		// Its own readiness means that an agent is connected, which a tenant without nodes never has. Until it has
+		// started, and while it restarts, the pod counts as not ready without a probe.
 		LivenessProbe: probe(liveness, corev1.URISchemeHTTP, "/healthz", konnectivityHealthPort),
 		StartupProbe:  probe(startup, corev1.URISchemeHTTP, "/healthz", konnectivityHealthPort),
 		VolumeMounts: []corev1.VolumeMount{
@@ -68,11 +69,10 @@ func konnectivityServer(in Input) corev1.Container {
 			{Name: konnectivityConfVolume, MountPath: confPath, ReadOnly: true},
 			{Name: udsVolume, MountPath: udsPath},
 		},
+		Lifecycle:       &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: int64(tunnelDelay.Seconds())}}},
 		SecurityContext: restricted(),
 	}
-	if spec.Resources != nil {
-		out.Resources = *spec.Resources
-	}
+	out.Resources = resources(out.Name, spec.Resources)
 	if spec.SecurityContext != nil {
 		out.SecurityContext = spec.SecurityContext
 	}

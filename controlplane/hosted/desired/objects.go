@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,7 +21,7 @@ import (
 )
 
 // Workload is the complete set of objects of a tenant in the management cluster:
-// Service, Secrets, ConfigMaps and Deployment. What is not in it gets deleted.
+// Service, Secrets, ConfigMaps, PodDisruptionBudget and Deployment. What is not in it gets deleted.
 func Workload(in Input) []client.Object {
 	out := []client.Object{Service(in.Tenant)}
 	out = append(out, Secrets(in)...)
@@ -28,12 +29,17 @@ func Workload(in Input) []client.Object {
 	if in.Tenant.KonnectivityPort() != 0 {
 		out = append(out, egressConfig(in.Tenant))
 	}
+	if in.Tenant.Replicas() > 1 {
+		out = append(out, disruptionBudget(in.Tenant))
+	}
 	return append(out, Deployment(in))
 }
 
 // Kinds has an empty list for each kind of object that Workload may hold, for pruning.
 func Kinds() []client.ObjectList {
-	return []client.ObjectList{&corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &appsv1.DeploymentList{}}
+	return []client.ObjectList{
+		&corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &policyv1.PodDisruptionBudgetList{}, &appsv1.DeploymentList{},
+	}
 }
 
 // Secrets are the Secrets of the input as objects, in the order of their names.

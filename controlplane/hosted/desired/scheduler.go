@@ -4,6 +4,7 @@ package desired
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/utils/ptr"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
@@ -41,9 +42,7 @@ func scheduler(in Input) corev1.Container {
 	if spec.AdditionalVolumeMounts != nil {
 		out.VolumeMounts = append(out.VolumeMounts, spec.AdditionalVolumeMounts.Scheduler...)
 	}
-	if spec.Resources != nil && spec.Resources.Scheduler != nil {
-		out.Resources = *spec.Resources.Scheduler
-	}
+	out.Resources = resources(out.Name, ptr.Deref(spec.Resources, kamajiv1alpha1.ControlPlaneComponentsResources{}).Scheduler)
 	if spec.ContainerSecurityContexts != nil && spec.ContainerSecurityContexts.Scheduler != nil {
 		out.SecurityContext = spec.ContainerSecurityContexts.Scheduler
 	}

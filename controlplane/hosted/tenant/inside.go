@@ -94,8 +94,15 @@ func (r *Reconciler) configure(ctx context.Context, s *scope, input addons.Input
 			return fmt.Errorf("creating ConfigMap %s: %w", client.ObjectKeyFromObject(corefile), err)
 		}
 	}
-	_, err = w.Sync(ctx, apply.Set{Name: insideSet, Lists: addons.Kinds()}, extras)
-	return err
+	if _, err := w.Sync(ctx, apply.Set{Name: insideSet, Lists: addons.Kinds()}, extras); err != nil {
+		return err
+	}
+	for _, remains := range addons.Remains(input) {
+		if err := tenant.Client.DeleteAllOf(ctx, remains.Kind, client.InNamespace(remains.Namespace), client.MatchingLabels(remains.Labels)); err != nil {
+			return fmt.Errorf("removing what a former addon has made: %w", err)
+		}
+	}
+	return nil
 }
 
 // reportInside fills the status of what is inside the tenant.

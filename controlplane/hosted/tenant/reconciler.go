@@ -34,6 +34,7 @@ import (
 // +kubebuilder:rbac:groups=kamaji.clastix.io,resources=datastores,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets;configmaps;services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // FieldOwner is the field manager of everything the engine applies, in the
@@ -62,6 +63,8 @@ type Reconciler struct {
 	Recorder events.EventRecorder
 	// DefaultDataStore is used by tenants that name none; may be empty.
 	DefaultDataStore string
+	// PriorityClass of the pods of tenants that name none; may be empty.
+	PriorityClass string
 	// Concurrency is the number of tenants reconciled at the same time, 0 for
 	// the default. Passes mostly wait for answers of API servers.
 	Concurrency int

@@ -66,6 +66,8 @@ func TestLife(t *testing.T) {
 	t.Run("a CA without labels stays", w.unlabelled)
 	t.Run("rotation", w.rotation)
 	t.Run("paused", w.paused)
+	t.Run("scaling", w.scaling)
+	t.Run("konnectivity on and off", w.tunnel)
 	t.Run("unsupported version", w.version)
 	t.Run("deletion", w.deletion)
 	t.Run("deletion with its namespace", w.namespace)
@@ -77,7 +79,7 @@ func TestLife(t *testing.T) {
 
 func (w *world) checkObjects(t *testing.T, tn *kamajiv1alpha1.TenantControlPlane) {
 	t.Helper()
-	want := []string{"*v1.ConfigMap/kamaji-system/customer1-kubeadmconfig", "*v1.Deployment/kamaji-system/customer1", "*v1.Service/kamaji-system/customer1"}
+	want := []string{"*v1.ConfigMap/kamaji-system/customer1-kubeadmconfig", "*v1.Deployment/kamaji-system/customer1", "*v1.PodDisruptionBudget/kamaji-system/customer1", "*v1.Service/kamaji-system/customer1"}
 	for _, suffix := range []string{
 		"admin-kubeconfig", "api-server-certificate", "api-server-kubelet-client-certificate", "ca", "controller-manager-kubeconfig",
 		"datastore-certificate", "datastore-config", "front-proxy-ca-certificate", "front-proxy-client-certificate", "sa-certificate", "scheduler-kubeconfig",

@@ -124,7 +124,7 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	}
 	objects := desired.Workload(desired.Input{
 		Tenant: s.tenant, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
-		Rotated: s.rotated, ClusterConfiguration: document,
+		Rotated: s.rotated, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
 	})
 	if err := r.write(ctx, s, objects); err != nil {
 		return explain(err)

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -41,6 +42,7 @@ func (r *Reconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error
 		Owns(&corev1.Service{}, builder.WithPredicates(notCreated())).
 		Owns(&corev1.Secret{}, builder.WithPredicates(notCreated())).
 		Owns(&corev1.ConfigMap{}, builder.WithPredicates(notCreated())).
+		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.And(notCreated(), predicate.GenerationChangedPredicate{}))).
 		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).

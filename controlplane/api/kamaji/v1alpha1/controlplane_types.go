@@ -75,6 +75,10 @@ type DeploymentSpec struct {
 	// +optional
 	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
 
+	// priorityClassName of the pods. The default is the manager's --priority-class.
+	// +optional
+	PriorityClassName string `json:"priorityClassName,omitempty"`
+
 	// runtimeClassName of the pods.
 	// +optional
 	RuntimeClassName string `json:"runtimeClassName,omitempty"`
