@@ -19,14 +19,16 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
 
-// hostnames are the names that a tenant asks for, normalized: its own, by default <tenant>.<domain>, and further ones, sorted.
-func hostnames(tcp *kamajiv1alpha1.TenantControlPlane, domain string) (own string, additional []string, err error) {
+// hostnames are the names that a tenant asks for, normalized: its own, by default what the gateway's template makes, and further ones,
+// sorted.
+func hostnames(tcp *kamajiv1alpha1.TenantControlPlane, gateway *v1alpha2.KamajiGateway) (own string, additional []string, err error) {
 	spec := tcp.Spec.ControlPlane.KamajiGateway
-	own = spec.Hostname
-	if own == "" {
-		own = tcp.Name + "." + domain
-	}
-	if own, err = route.NormalizeHost(own); err != nil {
+	if spec.Hostname == "" {
+		if own, err = route.NormalizeHost(defaultHostname(gateway, client.ObjectKeyFromObject(tcp))); err != nil {
+			return "", nil, phase.Fatal(v1alpha2.HostnameInvalidReason,
+				"spec.hostnameTemplate of KamajiGateway %s makes no valid name for this tenant: %v; set spec.controlPlane.kamajiGateway.hostname", gateway.Name, err)
+		}
+	} else if own, err = route.NormalizeHost(spec.Hostname); err != nil {
 		return "", nil, phase.Fatal(v1alpha2.HostnameInvalidReason, "spec.controlPlane.kamajiGateway.hostname: %v", err)
 	}
 	for _, name := range spec.AdditionalHostnames {
@@ -43,12 +45,12 @@ func hostnames(tcp *kamajiv1alpha1.TenantControlPlane, domain string) (own strin
 }
 
 // hostKeys are what hostIndex knows a tenant by: the names it asks for and the names it has. The default name is not known without
-// the gateway's domain, so the tenant's name stands for it.
+// the gateway's template, so the tenant's name stands for it, with and without the namespace.
 func hostKeys(tcp *kamajiv1alpha1.TenantControlPlane) []string {
 	var keys []string
 	if spec := tcp.Spec.ControlPlane.KamajiGateway; spec != nil {
 		if spec.Hostname == "" {
-			keys = append(keys, defaultHostKey(spec.Name, tcp.Name))
+			keys = append(keys, defaultHostKey(spec.Name, "", tcp.Name), defaultHostKey(spec.Name, tcp.Namespace, tcp.Name))
 		} else {
 			keys = append(keys, hostKey(spec.Name, spec.Hostname))
 		}
@@ -70,13 +72,15 @@ func hostKey(gateway, host string) string {
 }
 
 // defaultHostKey can't be a hostKey: no host name contains a slash.
-func defaultHostKey(gateway, tenant string) string { return gateway + "//" + tenant }
+func defaultHostKey(gateway, namespace, tenant string) string {
+	return gateway + "//" + namespace + "/" + tenant
+}
 
 // keysOf are the keys under which hostIndex finds every tenant that asks for or has host.
 func keysOf(gateway *v1alpha2.KamajiGateway, host string) []string {
 	keys := []string{hostKey(gateway.Name, host)}
-	if tenant, ok := strings.CutSuffix(host, "."+gateway.Spec.Domain); ok {
-		keys = append(keys, defaultHostKey(gateway.Name, tenant))
+	for _, tenant := range named(gateway, host) {
+		keys = append(keys, defaultHostKey(gateway.Name, tenant.Namespace, tenant.Name))
 	}
 	return keys
 }
@@ -105,25 +109,32 @@ func first(tenants []*kamajiv1alpha1.TenantControlPlane, gateway, host string) *
 	})
 }
 
-// unique returns a Wait error when another tenant gets one of the names. The message doesn't name it: it may belong to another customer.
-func (r *TenantReconciler) unique(ctx context.Context, gateway *v1alpha2.KamajiGateway, tcp *kamajiv1alpha1.TenantControlPlane, names []string) error {
+// conflict is a host name that several tenants ask for.
+type conflict struct {
+	host   string
+	holder *kamajiv1alpha1.TenantControlPlane
+}
+
+// unique returns a Wait error, and who has the name, when another tenant gets one of the names. The message doesn't name it: it may
+// belong to another customer.
+func (r *TenantReconciler) unique(ctx context.Context, gateway *v1alpha2.KamajiGateway, tcp *kamajiv1alpha1.TenantControlPlane, names []string) (*conflict, error) {
 	for _, host := range names {
 		contenders := []*kamajiv1alpha1.TenantControlPlane{tcp}
 		for _, key := range keysOf(gateway, host) {
 			others, err := r.others(ctx, tcp, key)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			contenders = append(contenders, others...)
 		}
 		winner := first(contenders, gateway.Name, host)
 		if client.ObjectKeyFromObject(winner) != client.ObjectKeyFromObject(tcp) {
 			log.FromContext(ctx).V(1).Info("host name is taken", "host", host, "by", client.ObjectKeyFromObject(winner))
-			return phase.Wait(v1alpha2.HostnameConflictReason,
+			return &conflict{host, winner}, phase.Wait(v1alpha2.HostnameConflictReason,
 				"another tenant of gateway %s has the host name %s; set spec.controlPlane.kamajiGateway.hostname to another one", gateway.Name, host)
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // others are the tenants besides tcp that hostIndex has under key, as the API server has them now: the cache may not know yet which

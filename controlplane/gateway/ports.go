@@ -84,10 +84,7 @@ func (r *TenantReconciler) port(ctx context.Context, gateway *v1alpha2.KamajiGat
 		lease := best(held.Items, preferred)
 		return lease.Spec.Port, r.takeUp(ctx, lease)
 	}
-	ports := v1alpha2.PortRange{First: DefaultFirstTenantPort, Last: DefaultLastTenantPort}
-	if gateway.Spec.TenantPorts != nil {
-		ports = *gateway.Spec.TenantPorts
-	}
+	ports := tenantPorts(gateway)
 	for port := range candidates(ports, preferred, tenant) {
 		ours, err := r.claim(ctx, gateway.Name, port, tenant)
 		if err != nil {

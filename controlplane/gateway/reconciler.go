@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -31,6 +32,8 @@ type Reconciler struct {
 	Client client.Client
 	// Writer applies the data plane's objects.
 	Writer *apply.Writer
+	// Recorder tells of decisions.
+	Recorder events.EventRecorder
 
 	placement placement
 	tally     *tally
@@ -47,6 +50,7 @@ type scope struct {
 // +kubebuilder:rbac:groups="",namespace=kamaji-system,resources=configmaps,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=policy,namespace=kamaji-system,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=cert-manager.io,namespace=kamaji-system,resources=certificates,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // Owner references with blockOwnerDeletion need this where OwnerReferencesPermissionEnforcement is on.
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways/finalizers,verbs=update
 
@@ -78,6 +82,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err := phase.PatchStatus(ctx, r.Client, before, gateway); err != nil {
 		return ctrl.Result{}, err
 	}
+	r.announce(before, gateway)
 	return phase.Result(err)
 }
 
@@ -104,31 +109,6 @@ func (r *Reconciler) addresses(ctx context.Context, s *scope) error {
 		return fmt.Errorf("listing KamajiGateways: %w", err)
 	}
 	return addressesValid(s.gateway, all.Items)
-}
-
-// addressesValid returns a Wait error when an older one of all gateways has an address of g: two data planes can't listen on it.
-func addressesValid(g *v1alpha2.KamajiGateway, all []v1alpha2.KamajiGateway) error {
-	for i := range all {
-		other := &all[i]
-		older := other.CreationTimestamp.Before(&g.CreationTimestamp) || (other.CreationTimestamp.Equal(&g.CreationTimestamp) && other.Name < g.Name)
-		if other.Name == g.Name || !older {
-			continue
-		}
-		if address := sharedAddress(g, other); address != "" {
-			return phase.Wait(v1alpha2.GatewayAddressConflictReason, "address %s belongs to KamajiGateway %s; use other addresses or remove that gateway", address, other.Name)
-		}
-	}
-	return nil
-}
-
-// sharedAddress is an address that both gateways want, or "".
-func sharedAddress(a, b *v1alpha2.KamajiGateway) string {
-	for _, address := range []string{a.Spec.PublicAddress, a.Spec.PrivateAddress} {
-		if address == b.Spec.PublicAddress || address == b.Spec.PrivateAddress {
-			return address
-		}
-	}
-	return ""
 }
 
 // dataPlane applies what the data plane needs and looks at how it runs.

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,6 +27,8 @@ type TenantReconciler struct {
 	Client client.Client
 	// Live reads from the API server, where a decision needs what the cache may not know yet.
 	Live client.Reader
+	// Recorder tells of decisions.
+	Recorder events.EventRecorder
 }
 
 // +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=get;list;watch
@@ -68,6 +71,7 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	} else if patchErr != nil {
 		return ctrl.Result{}, patchErr
 	}
+	r.announce(before, tcp)
 	return phase.Result(err)
 }
 
@@ -77,11 +81,15 @@ func (r *TenantReconciler) address(ctx context.Context, tcp *kamajiv1alpha1.Tena
 	if err != nil {
 		return nil, err
 	}
-	own, additional, err := hostnames(tcp, gateway.Spec.Domain)
+	own, additional, err := hostnames(tcp, gateway)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.unique(ctx, gateway, tcp, append([]string{own}, additional...)); err != nil {
+	taken, err := r.unique(ctx, gateway, tcp, append([]string{own}, additional...))
+	if taken != nil {
+		r.contested(tcp, taken)
+	}
+	if err != nil {
 		return nil, err
 	}
 	preferred := int32(0)
@@ -92,11 +100,7 @@ func (r *TenantReconciler) address(ctx context.Context, tcp *kamajiv1alpha1.Tena
 	if err != nil {
 		return nil, err
 	}
-	return &kamajiv1alpha1.KamajiGatewayStatus{
-		Name: gateway.Name, Hostname: own, AdditionalHostnames: additional,
-		PublicAddress: gateway.Spec.PublicAddress, PrivateAddress: gateway.Spec.PrivateAddress,
-		Port: gateway.Spec.Port, TenantPort: port,
-	}, nil
+	return published(gateway, tcp.Spec.ControlPlane.KamajiGateway, own, additional, port), nil
 }
 
 // gateway is the named one, if its addresses are its own.

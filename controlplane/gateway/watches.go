@@ -56,11 +56,12 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) er
 	}
 	gateways := &Reconciler{
 		Client:    mgr.GetClient(),
+		Recorder:  mgr.GetEventRecorder("kamaji-gateway"),
 		Writer:    &apply.Writer{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Owner: fieldOwner},
 		placement: placement{options.Namespace, options.Image, options.XDSAddress, options.XDSIssuer},
 		tally:     newTally(),
 	}
-	tenants := &TenantReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader()}
+	tenants := &TenantReconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("kamaji-gateway-tenant")}
 	leases := &LeaseReconciler{Client: mgr.GetClient(), Clock: clock.RealClock{}}
 	if err := gateways.watch(mgr); err != nil {
 		return fmt.Errorf("watching for KamajiGateways: %w", err)
@@ -160,7 +161,7 @@ func (r *TenantReconciler) hostKeysNow(ctx context.Context, tcp *kamajiv1alpha1.
 	if spec := tcp.Spec.ControlPlane.KamajiGateway; spec != nil {
 		gateway := &v1alpha2.KamajiGateway{}
 		if err := r.Client.Get(ctx, client.ObjectKey{Name: spec.Name}, gateway); err == nil {
-			if own, additional, err := hostnames(tcp, gateway.Spec.Domain); err == nil {
+			if own, additional, err := hostnames(tcp, gateway); err == nil {
 				for _, host := range append(additional, own) {
 					keys = append(keys, keysOf(gateway, host)...)
 				}

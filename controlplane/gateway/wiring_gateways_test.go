@@ -12,9 +12,12 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 )
 
@@ -108,7 +111,7 @@ func dataPlaneIsAppliedOnce(w *world) {
 		g.Spec.DataPlane.Tolerations = []corev1.Toleration{{Key: "gateway", Operator: corev1.TolerationOpExists}}
 	})
 	w.create(g)
-	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally()}
+	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally(), Recorder: events.NewFakeRecorder(100)}
 	versions := func() map[string]string {
 		t.Helper()
 		if _, err := r.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
@@ -158,7 +161,7 @@ func dataPlaneIsAppliedOnce(w *world) {
 func podsBeingReplacedKeepTheirFile(w *world) {
 	g := w.gateway("default", "203.0.113.10", "10.0.0.5")
 	w.create(g)
-	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally()}
+	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally(), Recorder: events.NewFakeRecorder(100)}
 	files := func() int {
 		w.Helper()
 		if _, err := r.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
@@ -209,17 +212,30 @@ func validation(w *world) {
 		change func(*v1alpha2.KamajiGateway)
 		want   string
 	}{
-		"same address twice":  {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "10.0.0.5" }, "must differ"},
-		"a name as address":   {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "gw.example.com" }, "publicAddress must be a unicast IP address"},
-		"loopback":            {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivateAddress = "127.0.0.1" }, "privateAddress must be a unicast IP address"},
-		"address not in form": {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "2001:DB8::1" }, "canonical"},
-		"address as domain":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "10.0.0.1" }, "domain must be a DNS name"},
-		"upper-case domain":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "K8s.example.com" }, "lower-case"},
-		"range upside down":   {func(g *v1alpha2.KamajiGateway) { g.Spec.TenantPorts = &v1alpha2.PortRange{First: 20001, Last: 20000} }, "first must not be greater"},
-		"port in the range":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 20000 }, "outside tenantPorts"},
-		"privileged port":     {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 443 }, "below 1024"},
-		"long name":           {func(g *v1alpha2.KamajiGateway) { g.Name = strings.Repeat("a", 41) }, "DNS label of at most 40"},
-		"name with a dot":     {func(g *v1alpha2.KamajiGateway) { g.Name = "a.b" }, "DNS label"},
+		"same address twice":        {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "10.0.0.5" }, "must differ"},
+		"a name as address":         {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "gw.example.com" }, "publicAddress must be a unicast IP address"},
+		"loopback":                  {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivateAddress = "127.0.0.1" }, "privateAddress must be a unicast IP address"},
+		"address not in form":       {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "2001:DB8::1" }, "canonical"},
+		"address as domain":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "10.0.0.1" }, "domain must be a DNS name"},
+		"upper-case domain":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "K8s.example.com" }, "lower-case"},
+		"range upside down":         {func(g *v1alpha2.KamajiGateway) { g.Spec.TenantPorts = &v1alpha2.PortRange{First: 20001, Last: 20000} }, "first must not be greater"},
+		"port in the range":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 20000 }, "outside tenantPorts"},
+		"privileged port":           {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 443 }, "below 1024"},
+		"long name":                 {func(g *v1alpha2.KamajiGateway) { g.Name = strings.Repeat("a", 41) }, "DNS label of at most 40"},
+		"name with a dot":           {func(g *v1alpha2.KamajiGateway) { g.Name = "a.b" }, "DNS label"},
+		"template without a name":   {func(g *v1alpha2.KamajiGateway) { g.Spec.HostnameTemplate = "{namespace}.{domain}" }, "must contain {name}"},
+		"template of no name":       {func(g *v1alpha2.KamajiGateway) { g.Spec.HostnameTemplate = "{name}_{domain}" }, "lower-case DNS name"},
+		"unknown placeholder":       {func(g *v1alpha2.KamajiGateway) { g.Spec.HostnameTemplate = "{name}.{zone}.{domain}" }, "lower-case DNS name"},
+		"prefix with host bits":     {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivatePrefix = "10.255.0.1/16" }, "without host bits"},
+		"prefix that is none":       {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivatePrefix = "10.255.0.0" }, "privatePrefix must be a unicast network"},
+		"prefix too small":          {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivatePrefix = "10.255.0.0/18" }, "two addresses more than tenantPorts"},
+		"v6 prefix too small":       {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivatePrefix = "fd00::/114" }, "two addresses more than tenantPorts"},
+		"prefix with its gateway":   {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivatePrefix = "10.0.0.0/16" }, "must not contain publicAddress or privateAddress"},
+		"source that is no network": {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicPolicy = sources("office") }, "network in CIDR notation"},
+		"source with host bits":     {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivatePolicy = sources("10.0.0.1/8") }, "without host bits"},
+		"no source": {func(g *v1alpha2.KamajiGateway) {
+			g.Spec.PrivatePolicy = &kamajiv1alpha1.GatewayPolicy{AllowedSources: []kamajiv1alpha1.SourceCIDR{}, MaxConnections: ptr.To[int32](0)}
+		}, "greater than or equal to 1"},
 		"selector outside": {func(g *v1alpha2.KamajiGateway) {
 			g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Placement: v1alpha2.PlacementExternal, NodeSelector: map[string]string{"a": "b"}}
 		}, "not scheduled"},
@@ -231,15 +247,21 @@ func validation(w *world) {
 			}
 		})
 	}
-	g := w.gateway("default", "203.0.113.10", "10.0.0.5")
+	g := w.gateway("default", "203.0.113.10", "10.0.0.5", func(g *v1alpha2.KamajiGateway) {
+		g.Spec.PrivatePrefix, g.Spec.PublicPolicy = "10.255.0.0/17", sources("0.0.0.0/0", "2001:db8::/32", "192.0.2.7/32")
+	})
 	w.create(g)
-	if g.Spec.Port != 6443 || g.Spec.TenantPorts == nil || *g.Spec.TenantPorts != (v1alpha2.PortRange{First: 10000, Last: 29999}) || g.Spec.DataPlane.Type != v1alpha2.DataPlaneEmbedded || g.Spec.DataPlane.Placement != v1alpha2.PlacementInCluster {
+	if g.Spec.HostnameTemplate != "{name}.{domain}" || g.Spec.Port != 6443 || g.Spec.TenantPorts == nil || *g.Spec.TenantPorts != (v1alpha2.PortRange{First: 10000, Last: 29999}) || g.Spec.DataPlane.Type != v1alpha2.DataPlaneEmbedded || g.Spec.DataPlane.Placement != v1alpha2.PlacementInCluster {
 		t.Errorf("defaults: %+v", g.Spec)
 	}
 	for name, change := range map[string]func(*v1alpha2.KamajiGateway){
 		"domain":         func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "other.example.com" },
 		"privateAddress": func(g *v1alpha2.KamajiGateway) { g.Spec.PrivateAddress = "10.0.0.9" },
 		"port":           func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 7443 },
+
+		"hostnameTemplate":  func(g *v1alpha2.KamajiGateway) { g.Spec.HostnameTemplate = "{name}.{namespace}.{domain}" },
+		"privatePrefix":     func(g *v1alpha2.KamajiGateway) { g.Spec.PrivatePrefix = "10.254.0.0/17" },
+		"tenantPorts.first": func(g *v1alpha2.KamajiGateway) { g.Spec.TenantPorts.First = 10001 },
 	} {
 		changed := g.DeepCopy()
 		change(changed)
@@ -247,10 +269,19 @@ func validation(w *world) {
 			t.Errorf("changing %s: got %v", name, err)
 		}
 	}
+	removed := g.DeepCopy()
+	removed.Spec.PrivatePrefix = ""
+	if err := w.client.Update(w.ctx, removed); err == nil || !strings.Contains(err.Error(), "privatePrefix can't be removed") {
+		t.Errorf("removing privatePrefix: got %v", err)
+	}
 	misnamed := &v1alpha2.GatewayPortLease{ObjectMeta: metav1.ObjectMeta{Name: "default-20001"}, Spec: v1alpha2.GatewayPortLeaseSpec{
 		Gateway: "default", Port: 20002, Tenant: v1alpha2.LeaseTenant{Namespace: "a", Name: "c1"},
 	}}
 	if err := w.client.Create(w.ctx, misnamed); err == nil || !strings.Contains(err.Error(), "the name is the claim") {
 		t.Errorf("a lease with another's name: got %v", err)
 	}
+}
+
+func sources(networks ...kamajiv1alpha1.SourceCIDR) *kamajiv1alpha1.GatewayPolicy {
+	return &kamajiv1alpha1.GatewayPolicy{AllowedSources: networks}
 }

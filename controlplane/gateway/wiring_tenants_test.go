@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -96,6 +97,47 @@ func tenantsOnAGateway(w *world) {
 		}
 		if w.lease(leaving.Status.KamajiGateway.TenantPort).Status.ReleasedAt == nil {
 			return "the port of c2 is released"
+		}
+		return ""
+	})
+}
+
+// A tenant for workers only, on a gateway where each tenant has a private address.
+func privateTenants(w *world) {
+	t := w.T
+	w.create(w.gateway("default", "203.0.113.10", "10.0.0.5", func(g *v1alpha2.KamajiGateway) {
+		g.Spec.PrivatePrefix, g.Spec.HostnameTemplate = "10.255.0.0/17", "{name}-{namespace}.{domain}"
+	}))
+	w.run()
+	w.create(newTenant("c1", &kamajiv1alpha1.KamajiGatewaySpec{Name: "default", Exposure: kamajiv1alpha1.GatewayExposurePrivate}))
+	w.create(newTenant("c2", onGateway("default")))
+	c1, c2 := w.address("c1"), w.address("c2")
+	if c1.Hostname != "c1-default.k8s.example.com" || c1.PublicAddress != "" || c2.PublicAddress != "203.0.113.10" {
+		t.Errorf("names and addresses: %+v and %+v", c1, c2)
+	}
+	prefix := netip.MustParsePrefix("10.255.0.0/17")
+	for _, text := range []string{c1.TenantAddress, c2.TenantAddress} {
+		if a, err := netip.ParseAddr(text); err != nil || !prefix.Contains(a) {
+			t.Errorf("tenant address %q is none of the prefix", text)
+		}
+	}
+	if c1.TenantAddress == c2.TenantAddress {
+		t.Errorf("both have the address %s", c1.TenantAddress)
+	}
+	// Who keeps a name learns that somebody else wants it.
+	w.create(newTenant("c3", &kamajiv1alpha1.KamajiGatewaySpec{Name: "default", Hostname: c2.Hostname}))
+	w.refused("c3", v1alpha2.HostnameConflictReason)
+	w.event("c3", v1alpha2.HostnameConflictReason)
+	w.event("c2", contestedEvent)
+	// A tenant that becomes public is given the address.
+	open := w.tenant("c1")
+	open.Spec.ControlPlane.KamajiGateway.Exposure = kamajiv1alpha1.GatewayExposurePublicAndPrivate
+	if err := w.client.Update(w.ctx, open); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually(func() string {
+		if s := w.tenant("c1").Status.KamajiGateway; s == nil || s.PublicAddress == "" {
+			return "c1 has the public address"
 		}
 		return ""
 	})

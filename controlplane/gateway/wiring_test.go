@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,6 +67,7 @@ func TestWiring(t *testing.T) {
 	for name, test := range map[string]func(*world){
 		"tenants on a gateway":                tenantsOnAGateway,
 		"ports run out":                       portsRunOut,
+		"private tenants":                     privateTenants,
 		"a lease is freed after a quarantine": leaseIsFreedAfterQuarantine,
 		"status of gateways":                  gatewayStatus,
 		"the data plane is applied once":      dataPlaneIsAppliedOnce,
@@ -223,6 +225,23 @@ func (w *world) refused(name, reason string) {
 			return fmt.Sprintf("%s is refused with %s: %+v", name, reason, c)
 		}
 		return ""
+	})
+}
+
+// event waits for an event of a tenant.
+func (w *world) event(name, reason string) {
+	w.Helper()
+	w.eventually(func() string {
+		list := &eventsv1.EventList{}
+		if err := w.client.List(w.ctx, list, client.InNamespace("default")); err != nil {
+			return err.Error()
+		}
+		for _, e := range list.Items {
+			if e.Regarding.Name == name && e.Reason == reason {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%s has an event %s", name, reason)
 	})
 }
 

@@ -5,6 +5,8 @@ package v1alpha2
 import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
 
 // GatewayFinalizer holds a KamajiGateway until no tenant is reached through it.
@@ -140,8 +142,12 @@ type GatewayDataPlane struct {
 // +kubebuilder:validation:XValidation:rule="self.port >= 1024 || self.dataPlane.placement == 'External'",message="a port below 1024 needs dataPlane.placement External: in the cluster the data plane runs without privileges"
 // +kubebuilder:validation:XValidation:rule="self.publicAddress != self.privateAddress",message="publicAddress and privateAddress must differ: each has its own listener on the same port"
 // +kubebuilder:validation:XValidation:rule="!has(self.tenantPorts) || self.port < self.tenantPorts.first || self.port > self.tenantPorts.last",message="port must lie outside tenantPorts: it is shared by all tenants"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.privatePrefix) || has(self.privatePrefix)",message="privatePrefix can't be removed: the tenants' kubernetes Endpoints carry addresses from it; create another gateway"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.privatePrefix) || !has(self.tenantPorts) || !has(oldSelf.tenantPorts) || self.tenantPorts.first == oldSelf.tenantPorts.first",message="tenantPorts.first can't change on a gateway with privatePrefix: tenants' private addresses are counted from it"
+// +kubebuilder:validation:XValidation:rule="!has(self.privatePrefix) || !isCIDR(self.privatePrefix) || !has(self.tenantPorts) || (cidr(self.privatePrefix).ip().family() == 4 ? 32 : 128) - cidr(self.privatePrefix).prefixLength() >= 16 || self.tenantPorts.last - self.tenantPorts.first + 3 <= [1,2,4,8,16,32,64,128,256,512,1024,2048,4096,8192,16384,32768][(cidr(self.privatePrefix).ip().family() == 4 ? 32 : 128) - cidr(self.privatePrefix).prefixLength()]",message="privatePrefix must have two addresses more than tenantPorts has ports: choose a larger network, or a smaller tenantPorts"
+// +kubebuilder:validation:XValidation:rule="!has(self.privatePrefix) || !isCIDR(self.privatePrefix) || !((isIP(self.publicAddress) && cidr(self.privatePrefix).containsIP(self.publicAddress)) || (isIP(self.privateAddress) && cidr(self.privatePrefix).containsIP(self.privateAddress)))",message="privatePrefix must not contain publicAddress or privateAddress, which all tenants share"
 type KamajiGatewaySpec struct {
-	// domain under which tenants without a host name of their own get one: <tenant>.<domain>.
+	// domain under which tenants without a host name of their own get one: <tenant>.<domain>, unless hostnameTemplate says otherwise.
 	// It can't change: the names are in certificates, kubeconfigs and on workers.
 	//
 	// +kubebuilder:validation:MinLength=1
@@ -151,6 +157,16 @@ type KamajiGatewaySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="domain can't change: tenants' certificates and workers carry names under it; create another gateway"
 	// +required
 	Domain string `json:"domain"`
+
+	// hostnameTemplate makes the host name of tenants without one of their own. {name} and {namespace} stand for those of the
+	// TenantControlPlane, {domain} for the gateway's domain. It can't change: the names are in certificates, kubeconfigs and on workers.
+	//
+	// +kubebuilder:default="{name}.{domain}"
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.contains('{name}') && self.replace('{name}', 'n').replace('{namespace}', 'n').replace('{domain}', 'd').matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')",message="hostnameTemplate must contain {name} and be a lower-case DNS name but for {name}, {namespace} and {domain}, such as {name}.{namespace}.{domain}"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="hostnameTemplate can't change: tenants' certificates and workers carry names made from it; create another gateway"
+	// +optional
+	HostnameTemplate string `json:"hostnameTemplate,omitempty"`
 
 	// publicAddress is the IP address that customers' kubeconfigs point at. Tenants are told apart by host name (SNI).
 	//
@@ -169,6 +185,27 @@ type KamajiGatewaySpec struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="privateAddress can't change: workers carry it; create another gateway"
 	// +required
 	PrivateAddress string `json:"privateAddress"`
+
+	// privatePrefix is a network, routed to the machines of the data plane, from which each tenant gets a private address of
+	// its own, for clients that send no host name. Tenants then need no port but the shared one; their tenant ports keep being served.
+	// The address is the first of the network plus the place of the tenant's port in tenantPorts, counted from 1. So the network
+	// must have two addresses more than tenantPorts has ports, and neither it nor tenantPorts.first can change.
+	//
+	// +kubebuilder:validation:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="isCIDR(self) && cidr(self).masked() == cidr(self) && cidr(self).ip().isGlobalUnicast()",message="privatePrefix must be a unicast network in CIDR notation without host bits, such as 10.255.0.0/16"
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="privatePrefix can't change: the tenants' kubernetes Endpoints carry addresses from it; create another gateway"
+	// +optional
+	PrivatePrefix string `json:"privatePrefix,omitempty"`
+
+	// publicPolicy says who may connect through publicAddress to tenants that don't say so themselves.
+	//
+	// +optional
+	PublicPolicy *kamajiv1alpha1.GatewayPolicy `json:"publicPolicy,omitempty"`
+
+	// privatePolicy says who may connect through privateAddress, and privatePrefix, to tenants that don't say so themselves.
+	//
+	// +optional
+	PrivatePolicy *kamajiv1alpha1.GatewayPolicy `json:"privatePolicy,omitempty"`
 
 	// port on which all tenants are reached by host name, on both addresses.
 	//

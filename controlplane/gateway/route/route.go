@@ -24,6 +24,13 @@ type Gateway struct {
 	Port uint16
 	// PrivatePrefix holds the private addresses that are a tenant's own; the zero Prefix when tenants have none.
 	PrivatePrefix netip.Prefix
+	// Public and Private are for tenants that have no policy of their own, by listener.
+	Public, Private Policy
+}
+
+// SameListeners tells whether two gateways listen alike: no policy is part of a listener.
+func (g Gateway) SameListeners(o Gateway) bool {
+	return g.Name == o.Name && g.PublicAddress == o.PublicAddress && g.PrivateAddress == o.PrivateAddress && g.Port == o.Port && g.PrivatePrefix == o.PrivatePrefix
 }
 
 // Tenant is what a gateway knows of one tenant control plane. Host names are normalized.
@@ -55,6 +62,15 @@ type Policy struct {
 // DefaultMaxConnections limits the open connections of a route that has no limit of its own. A worker node holds fewer than ten, so
 // this serves thousands of nodes while one tenant can't take all of a gateway's. Envoy's own default of 1024 is too low.
 const DefaultMaxConnections = 32768
+
+// Or is p with the fields of fallback where p has none.
+func (p Policy) Or(fallback Policy) Policy {
+	if len(p.Sources) == 0 {
+		p.Sources = fallback.Sources
+	}
+	p.MaxConnections = cmp.Or(p.MaxConnections, fallback.MaxConnections)
+	return p
+}
 
 // Equal tells whether two policies let the same connections in.
 func (p Policy) Equal(o Policy) bool {

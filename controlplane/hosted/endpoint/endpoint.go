@@ -86,9 +86,14 @@ func throughGateway(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.S
 	}
 	named := Server{Host: got.Hostname, Port: got.Port}
 	private := Server{Host: got.PrivateAddress, Port: got.TenantPort}
+	if got.TenantAddress != "" {
+		private = Server{Host: got.TenantAddress, Port: got.Port}
+	}
 	e := Endpoint{
-		Service:   inService(tenant),
-		Client:    named,
+		Service: inService(tenant),
+		// No DNS is needed on the customer's side: the address is in the
+		// kubeconfig, and so is the name that selects the tenant.
+		Client:    Server{Host: got.PrivateAddress, Port: got.Port, ServerName: got.Hostname},
 		Worker:    named,
 		InCluster: private,
 		Published: named,
@@ -97,10 +102,12 @@ func throughGateway(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.S
 		Addresses: []string{got.PrivateAddress},
 	}
 	if got.PublicAddress != "" {
-		// No DNS is needed on the customer's side: the address is in the
-		// kubeconfig, and so is the name that selects the tenant.
-		e.Client = Server{Host: got.PublicAddress, Port: got.Port, ServerName: got.Hostname}
+		e.Client.Host = got.PublicAddress
 		e.Addresses = append(e.Addresses, got.PublicAddress)
+	}
+	if got.TenantAddress != "" {
+		// The port on the shared address leads here, too.
+		e.Addresses = append(e.Addresses, got.TenantAddress)
 	}
 	if want.EffectiveWorkerEndpoint() == kamajiv1alpha1.WorkerEndpointTenantPort {
 		e.Worker = private

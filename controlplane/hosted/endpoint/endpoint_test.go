@@ -50,6 +50,12 @@ func TestResolve(t *testing.T) {
 	}
 	byPort := through
 	byPort.Worker = private
+	hidden := through
+	hidden.Client.Host, hidden.Addresses = "10.0.0.100", []string{"10.0.0.100", "10.96.7.7"}
+	ownAddress := through
+	ownAddress.InCluster = Server{Host: "10.255.0.7", Port: 6443}
+	ownAddress.Worker = ownAddress.InCluster
+	ownAddress.Addresses = []string{"10.0.0.100", "203.0.113.10", "10.255.0.7", "10.96.7.7"}
 
 	cases := []struct {
 		name    string
@@ -61,6 +67,11 @@ func TestResolve(t *testing.T) {
 		{"gateway by tenant port", gateway(func(t *kamajiv1alpha1.TenantControlPlane) {
 			t.Spec.ControlPlane.KamajiGateway.WorkerEndpoint = kamajiv1alpha1.WorkerEndpointTenantPort
 		}), service("10.96.7.7"), byPort},
+		{"gateway, private only", gateway(func(t *kamajiv1alpha1.TenantControlPlane) { t.Status.KamajiGateway.PublicAddress = "" }), service("10.96.7.7"), hidden},
+		{"gateway with an address for each tenant", gateway(func(t *kamajiv1alpha1.TenantControlPlane) {
+			t.Status.KamajiGateway.TenantAddress = "10.255.0.7"
+			t.Spec.ControlPlane.KamajiGateway.WorkerEndpoint = kamajiv1alpha1.WorkerEndpointTenantPort
+		}), service("10.96.7.7"), ownAddress},
 		{"ClusterIP", tenant(kamajiv1alpha1.ServiceTypeClusterIP), service("10.96.7.7"), Endpoint{
 			Service: inService, Client: ip, Worker: ip, InCluster: ip, Published: ip, Addresses: []string{"10.96.7.7", "10.96.7.7"},
 		}},

@@ -115,6 +115,19 @@ func creation(t *testing.T, c client.Client) {
 		{"gateway", smallest, []set{{control + "kamajiGateway.name", "default"}}, ""},
 		{"gateway without a name", smallest, []set{{control + "kamajiGateway.hostname", "a.b"}}, "name"},
 		{"host name in capitals", smallest, []set{{control + "kamajiGateway.name", "default"}, {control + "kamajiGateway.hostname", "A.b"}}, "should match"},
+		{"private with another name", smallest, []set{
+			{control + "kamajiGateway.name", "default"}, {control + "kamajiGateway.exposure", "Private"}, {control + "kamajiGateway.additionalHostnames", []any{"a.b"}},
+		}, "exposure Private excludes additionalHostnames"},
+		{"private with a policy for the public", smallest, []set{
+			{control + "kamajiGateway.name", "default"}, {control + "kamajiGateway.exposure", "Private"}, {control + "kamajiGateway.publicPolicy.maxConnections", int64(1)},
+		}, "exposure Private excludes"},
+		{"private with a policy", smallest, []set{
+			{control + "kamajiGateway.name", "default"}, {control + "kamajiGateway.exposure", "Private"},
+			{control + "kamajiGateway.privatePolicy.allowedSources", []any{"10.0.0.0/8", "fd00::/8"}},
+		}, ""},
+		{"source that is an address", smallest, []set{
+			{control + "kamajiGateway.name", "default"}, {control + "kamajiGateway.publicPolicy.allowedSources", []any{"10.0.0.1"}},
+		}, "network in CIDR notation"},
 		{"node ports without a load balancer", smallest, []set{{control + "service.allocateLoadBalancerNodePorts", false}}, "needs serviceType LoadBalancer"},
 		{"source ranges without a load balancer", smallest, []set{{network + "loadBalancerSourceRanges", []any{"10.0.0.0/8"}}}, "needs serviceType LoadBalancer"},
 		{"source ranges", smallest, []set{{control + "service.serviceType", "LoadBalancer"}, {network + "loadBalancerSourceRanges", []any{"10.0.0.0/8"}}}, ""},

@@ -105,18 +105,21 @@ const (
 	WorkerEndpointHostsPin WorkerEndpoint = "HostsPin"
 
 	// WorkerEndpointTenantPort uses the private address of the gateway and the
-	// port that only this tenant has there. No name is involved.
+	// port that only this tenant has there, or the private address that is the
+	// tenant's own. No name is involved.
 	WorkerEndpointTenantPort WorkerEndpoint = "TenantPort"
 )
 
 // KamajiGatewaySpec publishes the API server through a KamajiGateway.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.exposure) || self.exposure != 'Private' || (!has(self.additionalHostnames) && !has(self.publicPolicy))",message="exposure Private excludes additionalHostnames and publicPolicy, which are about the public address: remove them"
 type KamajiGatewaySpec struct {
 	// name of the KamajiGateway.
 	// +kubebuilder:validation:MinLength=1
 	Name string `json:"name"`
 
-	// hostname of the API server. It defaults to the name of the object followed
-	// by the domain of the gateway, and is unique among the tenants of the gateway.
+	// hostname of the API server. It defaults to what the hostnameTemplate of the
+	// gateway makes of the object, and is unique among the tenants of the gateway.
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	// +optional
@@ -134,4 +137,18 @@ type KamajiGatewaySpec struct {
 	// +kubebuilder:default=HostsPin
 	// +optional
 	WorkerEndpoint WorkerEndpoint `json:"workerEndpoint,omitempty"`
+
+	// exposure is PublicAndPrivate, the default, or Private.
+	// +optional
+	Exposure GatewayExposure `json:"exposure,omitempty"`
+
+	// publicPolicy says who may connect through the public address. Each of its fields
+	// takes the place of the gateway's own. The managers probe the API server there, too.
+	// +optional
+	PublicPolicy *GatewayPolicy `json:"publicPolicy,omitempty"`
+
+	// privatePolicy says who may connect through the private address. Each of its
+	// fields takes the place of the gateway's own.
+	// +optional
+	PrivatePolicy *GatewayPolicy `json:"privatePolicy,omitempty"`
 }

@@ -65,13 +65,18 @@ type KamajiGatewayStatus struct {
 	// +optional
 	AdditionalHostnames []string `json:"additionalHostnames,omitempty"`
 
-	// publicAddress is the IP address for customers.
+	// publicAddress is the IP address for customers. A tenant with exposure Private has none.
 	// +optional
 	PublicAddress string `json:"publicAddress,omitempty"`
 
 	// privateAddress is the IP address for nodes.
 	// +optional
 	PrivateAddress string `json:"privateAddress,omitempty"`
+
+	// tenantAddress is the private IP address that belongs to this tenant alone. It is served on port, and needs
+	// no server name. Empty when the gateway has no privatePrefix.
+	// +optional
+	TenantAddress string `json:"tenantAddress,omitempty"`
 
 	// port on both addresses where tenants are told apart by server name.
 	Port int32 `json:"port"`

@@ -14,9 +14,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
-	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
@@ -28,16 +25,12 @@ import (
 // everything is everything that data planes of a gateway are served, by "type name", as it is sent.
 func everything(t *testing.T, s *State) map[string][]byte {
 	t.Helper()
-	if _, err := s.asked("default", resourcev3.ExtensionConfigType); err != nil {
-		t.Fatal(err)
-	}
-	out := map[string][]byte{}
 	r := s.gateways["default"]
-	for kind, cache := range map[string]*cachev3.LinearCache{"LDS": r.listeners, "CDS": r.clusters, "EDS": r.endpoints, "ECDS": r.access.cache} {
-		for name, resource := range cache.GetResources() {
-			data, err := proto.MarshalOptions{Deterministic: true}.Marshal(resource)
-			must(t, err)
-			out[kind+" "+name] = data
+	must(t, r.access.ask())
+	out := map[string][]byte{}
+	for kind, table := range map[string]*table{"LDS": r.listeners, "CDS": r.clusters, "EDS": r.endpoints, "ECDS": r.access.table} {
+		for name, resource := range table.resources {
+			out[kind+" "+name] = resource.GetResource().GetValue()
 		}
 	}
 	return out
@@ -124,9 +117,11 @@ func TestWhatANewTenantAdds(t *testing.T) {
 	r := s.gateways["default"]
 	for _, line := range difference(before, after) {
 		_, name, _ := strings.Cut(strings.TrimLeft(line, "+~ "), " ")
-		for _, cache := range []*cachev3.LinearCache{r.clusters, r.endpoints, r.access.cache} {
-			if resource, ok := cache.GetResources()[name]; ok {
-				added = append(added, canonical(t, resource))
+		for _, table := range []*table{r.clusters, r.endpoints, r.access.table} {
+			if resource, ok := table.resources[name]; ok {
+				message, err := resource.GetResource().UnmarshalNew()
+				must(t, err)
+				added = append(added, canonical(t, message))
 			}
 		}
 	}
@@ -136,7 +131,7 @@ func TestWhatANewTenantAdds(t *testing.T) {
 }
 
 // canonical is a resource as JSON without protojson's wilful variations.
-func canonical(t *testing.T, resource types.Resource) json.RawMessage {
+func canonical(t *testing.T, resource proto.Message) json.RawMessage {
 	t.Helper()
 	data, err := protojson.Marshal(resource)
 	must(t, err)
@@ -156,7 +151,7 @@ func TestNoRouteIsServedWithoutItsRestriction(t *testing.T) {
 	tenant.Public.Sources, tenant.Private.Sources = only, only
 	set(t, s, tenant, nil)
 	r := s.gateways["default"]
-	for name := range r.clusters.GetResources() {
+	for name := range r.clusters.resources {
 		key, err := route.ParseKey(name)
 		must(t, err)
 		if list, entry := xds.AccessListOf(key); !slices.Equal(r.access.sources[list][entry], only) {

@@ -94,7 +94,8 @@ func (f *feed) reconcileGateway(ctx context.Context, req reconcile.Request) (rec
 	defer f.mu.Unlock()
 	gateway := &v1alpha2.KamajiGateway{}
 	if err := f.client.Get(ctx, req.NamespacedName, gateway); apierrors.IsNotFound(err) {
-		return reconcile.Result{}, f.state.RemoveGateway(req.Name)
+		f.state.RemoveGateway(req.Name)
+		return reconcile.Result{}, nil
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading KamajiGateway %s: %w", req.Name, err)
 	}
@@ -115,9 +116,9 @@ func (f *feed) reconcileTenant(ctx context.Context, req reconcile.Request) (reco
 	} else if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading TenantControlPlane %s: %w", req, err)
 	}
-	t, ok := routed(tcp)
+	t, ok, err := routed(tcp)
 	if !ok {
-		return reconcile.Result{}, f.state.RemoveTenant(req.Namespace, req.Name)
+		return reconcile.Result{}, errors.Join(err, f.state.RemoveTenant(req.Namespace, req.Name))
 	}
 	slices := &discoveryv1.EndpointSliceList{}
 	if err := f.client.List(ctx, slices, client.InNamespace(req.Namespace), client.MatchingFields{serviceIndex: req.Name}); err != nil {
@@ -140,26 +141,71 @@ func gatewayOf(g *v1alpha2.KamajiGateway) (route.Gateway, error) {
 	if err != nil {
 		return route.Gateway{}, fmt.Errorf("reading spec.privateAddress: %w", err)
 	}
-	return route.Gateway{Name: g.Name, PublicAddress: public, PrivateAddress: private, Port: uint16(g.Spec.Port)}, nil
+	out := route.Gateway{Name: g.Name, PublicAddress: public, PrivateAddress: private, Port: uint16(g.Spec.Port)}
+	if g.Spec.PrivatePrefix != "" {
+		if out.PrivatePrefix, err = netip.ParsePrefix(g.Spec.PrivatePrefix); err != nil {
+			return route.Gateway{}, fmt.Errorf("reading spec.privatePrefix: %w", err)
+		}
+	}
+	if out.Public, err = policyOf(g.Spec.PublicPolicy); err != nil {
+		return route.Gateway{}, fmt.Errorf("reading spec.publicPolicy: %w", err)
+	}
+	if out.Private, err = policyOf(g.Spec.PrivatePolicy); err != nil {
+		return route.Gateway{}, fmt.Errorf("reading spec.privatePolicy: %w", err)
+	}
+	return out, nil
 }
 
-// routed is the pure form of a tenant that has an address on a gateway.
-func routed(tcp *kamajiv1alpha1.TenantControlPlane) (route.Tenant, bool) {
-	s := tcp.Status.KamajiGateway
-	if s == nil || s.Name == "" || s.TenantPort == 0 {
-		return route.Tenant{}, false
+// policyOf is the pure form of a policy. A network that can't be read is an error, not left out: that would let in too many or too few.
+func policyOf(p *kamajiv1alpha1.GatewayPolicy) (route.Policy, error) {
+	var out route.Policy
+	if p == nil {
+		return out, nil
 	}
-	t := route.Tenant{Namespace: tcp.Namespace, Name: tcp.Name, Gateway: s.Name, Port: uint16(s.TenantPort)}
+	for _, source := range p.AllowedSources {
+		network, err := netip.ParsePrefix(string(source))
+		if err != nil {
+			return route.Policy{}, fmt.Errorf("allowedSources: %w", err)
+		}
+		out.Sources = append(out.Sources, network)
+	}
+	out.Sources = route.SortSources(out.Sources)
+	out.MaxConnections = uint32(ptr.Deref(p.MaxConnections, 0))
+	return out, nil
+}
+
+// routed is the pure form of a tenant that has an address on a gateway. One whose policy can't be read has no routes: the schema lets
+// no such tenant through, and retrying can't cure it.
+func routed(tcp *kamajiv1alpha1.TenantControlPlane) (route.Tenant, bool, error) {
+	spec, s := tcp.Spec.ControlPlane.KamajiGateway, tcp.Status.KamajiGateway
+	if s == nil || s.Name == "" || s.TenantPort == 0 {
+		return route.Tenant{}, false, nil
+	}
+	t := route.Tenant{Namespace: tcp.Namespace, Name: tcp.Name, Gateway: s.Name, Port: uint16(s.TenantPort), PrivateOnly: s.PublicAddress == ""}
 	var err error
 	if t.Hostname, err = route.NormalizeHost(s.Hostname); err != nil {
-		return route.Tenant{}, false
+		return route.Tenant{}, false, reconcile.TerminalError(fmt.Errorf("reading status.kamajiGateway.hostname: %w", err))
 	}
 	for _, name := range s.AdditionalHostnames {
 		if host, err := route.NormalizeHost(name); err == nil {
 			t.AdditionalHostnames = append(t.AdditionalHostnames, host)
 		}
 	}
-	return t, true
+	if s.TenantAddress != "" {
+		if t.Address, err = netip.ParseAddr(s.TenantAddress); err != nil {
+			return route.Tenant{}, false, reconcile.TerminalError(fmt.Errorf("reading status.kamajiGateway.tenantAddress: %w", err))
+		}
+	}
+	if spec == nil {
+		return t, true, nil
+	}
+	if t.Public, err = policyOf(spec.PublicPolicy); err != nil {
+		return route.Tenant{}, false, reconcile.TerminalError(fmt.Errorf("reading spec.controlPlane.kamajiGateway.publicPolicy: %w", err))
+	}
+	if t.Private, err = policyOf(spec.PrivatePolicy); err != nil {
+		return route.Tenant{}, false, reconcile.TerminalError(fmt.Errorf("reading spec.controlPlane.kamajiGateway.privatePolicy: %w", err))
+	}
+	return t, true, nil
 }
 
 // starter opens the port only once everything that existed at the start is in State: a data plane that reconnects
@@ -212,7 +258,8 @@ func (f *feed) load(ctx context.Context) error {
 		return fmt.Errorf("listing TenantControlPlanes: %w", err)
 	}
 	for i := range tenants.Items {
-		if _, err := f.reconcileTenant(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants.Items[i])}); err != nil {
+		_, err := f.reconcileTenant(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants.Items[i])})
+		if err != nil && !errors.Is(err, reconcile.TerminalError(nil)) {
 			return err
 		}
 	}

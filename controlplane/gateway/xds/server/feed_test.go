@@ -123,7 +123,7 @@ func makeTenant(t *testing.T, c client.Client, name string, port int32) {
 	tcp.Spec.ControlPlane.Service.ServiceType = kamajiv1alpha1.ServiceTypeClusterIP
 	tcp.Spec.ControlPlane.KamajiGateway = &kamajiv1alpha1.KamajiGatewaySpec{Name: "default"}
 	must(t, c.Create(t.Context(), tcp))
-	tcp.Status.KamajiGateway = &kamajiv1alpha1.KamajiGatewayStatus{Name: "default", Hostname: name + ".k8s.example.com", Port: 6443, TenantPort: port}
+	tcp.Status.KamajiGateway = &kamajiv1alpha1.KamajiGatewayStatus{Name: "default", Hostname: name + ".k8s.example.com", PublicAddress: "203.0.113.10", Port: 6443, TenantPort: port}
 	must(t, c.Status().Update(t.Context(), tcp))
 }
 

@@ -4,22 +4,22 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
-	"sync"
+	"strconv"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+	"github.com/go-logr/logr"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 )
@@ -52,8 +52,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingMin, PermitWithoutStream: true}),
 	)
-	xds := serverv3.NewServer(ctx, byGateway{s.State}, &gate{state: s.State, streams: map[int64]string{}})
-	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, xds)
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(grpcServer, &service{state: s.State, log: log.FromContext(ctx)})
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -67,88 +66,96 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	return nil
 }
 
-// byGateway finds the cache for a request by its node.id, which gate has compared with the certificate.
-type byGateway struct{ state *State }
-
-var _ cachev3.Cache = byGateway{}
-
-func (b byGateway) CreateDeltaWatch(req *cachev3.DeltaRequest, sub cachev3.Subscription, out chan cachev3.DeltaResponse) (func(), error) {
-	gateway, err := route.GatewayOf(req.GetNode().GetId())
-	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, err.Error())
-	}
-	r, err := b.state.asked(gateway, req.GetTypeUrl())
-	if err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
-	}
-	if r == nil {
-		return nil, status.Errorf(codes.NotFound, "there is no gateway %q", gateway)
-	}
-	if _, ok := r.mux.Caches[req.GetTypeUrl()]; !ok {
-		return nil, status.Errorf(codes.InvalidArgument, "type %q is not served", req.GetTypeUrl())
-	}
-	return r.mux.CreateDeltaWatch(req, sub, out)
-}
-
-func (byGateway) CreateWatch(*cachev3.Request, cachev3.Subscription, chan cachev3.Response) (func(), error) {
-	return nil, errDeltaOnly
-}
-
-func (byGateway) Fetch(context.Context, *cachev3.Request) (cachev3.Response, error) {
-	return nil, errDeltaOnly
-}
-
-var errDeltaOnly = status.Error(codes.Unimplemented, "only delta ADS is served: set api_type DELTA_GRPC")
-
-// gate lets a stream through only if its certificate and its node.id name the same, existing gateway.
-type gate struct {
-	serverv3.CallbackFuncs
+// service answers data planes.
+type service struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	state *State
-
-	mu sync.Mutex
-	// streams holds the gateway in the certificate of each open stream.
-	streams map[int64]string
+	log   logr.Logger
 }
 
-func (g *gate) OnStreamOpen(context.Context, int64, string) error { return errDeltaOnly }
+// StreamAggregatedResources refuses the protocol that sends everything for every change.
+func (*service) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	return status.Error(codes.Unimplemented, "only delta ADS is served: set api_type DELTA_GRPC")
+}
 
-func (g *gate) OnDeltaStreamOpen(ctx context.Context, id int64, typeURL string) error {
-	if typeURL != resourcev3.AnyType {
-		return errDeltaOnly
+// DeltaAggregatedResources follows the gateway that the client certificate names.
+func (s *service) DeltaAggregatedResources(wire discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+	gateway, err := identity(wire.Context())
+	if err != nil {
+		return err
 	}
+	st := s.state.follow(gateway)
+	if st == nil {
+		return status.Errorf(codes.NotFound, "there is no gateway %q", gateway)
+	}
+	defer st.end()
+	streams.WithLabelValues(gateway).Inc()
+	defer streams.WithLabelValues(gateway).Dec()
+	ended := make(chan error, 1)
+	go func() { ended <- s.receive(wire, st, gateway) }()
+	for nonce := uint64(0); ; {
+		select {
+		case err := <-ended:
+			return err
+		case <-st.bell:
+		}
+		for response := st.next(); response != nil; response = st.next() {
+			nonce++
+			response.Nonce = strconv.FormatUint(nonce, 10)
+			if err := wire.Send(response); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// receive takes requests until the stream ends.
+func (s *service) receive(wire discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer, st *stream, gateway string) error {
+	node := ""
+	for {
+		req, err := wire.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if req.GetNode() != nil || node == "" {
+			node = req.GetNode().GetId()
+			if err := checkNode(node, gateway); err != nil {
+				return err
+			}
+		}
+		if detail := req.GetErrorDetail(); detail != nil {
+			rejections.WithLabelValues(gateway, req.GetTypeUrl()).Inc()
+			s.log.Info("a data plane refused resources", "node", node, "type", req.GetTypeUrl(), "error", detail.GetMessage())
+		}
+		if err := st.request(req); err != nil {
+			return err
+		}
+	}
+}
+
+// identity is the gateway in the client's certificate.
+func identity(ctx context.Context) (string, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return status.Error(codes.Unauthenticated, "connection has no peer")
+		return "", status.Error(codes.Unauthenticated, "connection has no peer")
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(info.State.PeerCertificates) == 0 {
-		return status.Error(codes.Unauthenticated, "connection has no client certificate")
+		return "", status.Error(codes.Unauthenticated, "connection has no client certificate")
 	}
 	gateway, err := route.GatewayOfIdentity(info.State.PeerCertificates[0].URIs)
 	if err != nil {
-		return status.Error(codes.PermissionDenied, err.Error())
+		return "", status.Error(codes.PermissionDenied, err.Error())
 	}
-	if !g.state.Known(gateway) {
-		return status.Errorf(codes.NotFound, "there is no gateway %q", gateway)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.streams[id] = gateway
-	streams.WithLabelValues(gateway).Inc()
-	return nil
+	return gateway, nil
 }
 
-func (g *gate) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscoveryRequest) error {
-	g.mu.Lock()
-	identity := g.streams[id]
-	g.mu.Unlock()
-	if detail := req.GetErrorDetail(); detail != nil {
-		rejections.WithLabelValues(identity, req.GetTypeUrl()).Inc()
-	}
-	if req.GetNode() == nil {
-		return nil
-	}
-	gateway, err := route.GatewayOf(req.GetNode().GetId())
+// checkNode compares the gateway that a data plane names with the one in its certificate.
+func checkNode(node, identity string) error {
+	gateway, err := route.GatewayOf(node)
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -156,13 +163,4 @@ func (g *gate) OnStreamDeltaRequest(id int64, req *discoveryv3.DeltaDiscoveryReq
 		return status.Errorf(codes.PermissionDenied, "node.id names gateway %q, the certificate %q", gateway, identity)
 	}
 	return nil
-}
-
-func (g *gate) OnDeltaStreamClosed(id int64, _ *corev3.Node) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if gateway, ok := g.streams[id]; ok {
-		streams.WithLabelValues(gateway).Dec()
-		delete(g.streams, id)
-	}
 }

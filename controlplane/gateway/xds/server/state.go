@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
-	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
@@ -21,52 +19,56 @@ import (
 type State struct {
 	mu       sync.Mutex
 	gateways map[string]*resources
-	tenants  map[tenantKey]tenant
+	tenants  map[tenantKey]*tenant
 }
 
 type tenantKey struct{ namespace, name string }
 
 // tenant is what was last set for one.
 type tenant struct {
-	gateway  string
-	routes   map[string]route.Route
-	backends route.Backends
+	// Tenant has the policies that apply, with the gateway's where it has none of its own.
+	route.Tenant
+	// public and private are its own policies.
+	public, private route.Policy
+	backends        route.Backends
 }
 
-// resources of one gateway, a cache per type, so that a change is announced for its type only.
+// resources of one gateway.
 type resources struct {
 	// gateway is what the listeners were made from; its name is empty while only tenants know the gateway.
 	gateway                        route.Gateway
-	listeners, clusters, endpoints *cachev3.LinearCache
+	listeners, clusters, endpoints *table
 	access                         *access
-	mux                            *cachev3.MuxCache
-	// claims lists by cluster name who wants it; the first one has it. There is more than one only when
-	// the statuses of two tenants contradict each other; then the earlier one keeps its connections.
-	claims map[string][]tenantKey
+	// holders has by cluster name who has it. waiting lists further ones who want it, first come first served: there are some only
+	// when the statuses of two tenants contradict each other; then the earlier one keeps its connections.
+	holders map[string]*tenant
+	waiting map[string][]*tenant
 }
 
 // NewState returns a State without gateways.
 func NewState() *State {
-	return &State{gateways: map[string]*resources{}, tenants: map[tenantKey]tenant{}}
+	return &State{gateways: map[string]*resources{}, tenants: map[tenantKey]*tenant{}}
 }
 
 func newResources() *resources {
-	r := &resources{
-		listeners: cachev3.NewLinearCache(resourcev3.ListenerType),
-		clusters:  cachev3.NewLinearCache(resourcev3.ClusterType),
-		endpoints: cachev3.NewLinearCache(resourcev3.EndpointType),
-		access:    newAccess(),
-		claims:    map[string][]tenantKey{},
+	return &resources{
+		listeners: newTable(resourcev3.ListenerType), clusters: newTable(resourcev3.ClusterType), endpoints: newTable(resourcev3.EndpointType),
+		access: newAccess(), holders: map[string]*tenant{}, waiting: map[string][]*tenant{},
 	}
-	r.mux = &cachev3.MuxCache{
-		Classify:      func(req *cachev3.Request) string { return req.GetTypeUrl() },
-		ClassifyDelta: func(req *cachev3.DeltaRequest) string { return req.GetTypeUrl() },
-		Caches: map[string]cachev3.Cache{
-			resourcev3.ListenerType: r.listeners, resourcev3.ClusterType: r.clusters, resourcev3.EndpointType: r.endpoints,
-			resourcev3.ExtensionConfigType: r.access.cache,
-		},
+}
+
+// tables in the order in which a data plane gets what is new.
+func (r *resources) tables() []*table {
+	return []*table{r.endpoints, r.access.table, r.clusters, r.listeners}
+}
+
+func (r *resources) table(typeURL string) *table {
+	for _, t := range r.tables() {
+		if t.typeURL == typeURL {
+			return t
+		}
 	}
-	return r
+	return nil
 }
 
 // named returns the resources of a gateway, made when they are first needed. s.mu must be held.
@@ -79,43 +81,64 @@ func (s *State) named(gateway string) *resources {
 	return r
 }
 
-// SetGateway serves the listeners of g. An unchanged gateway sends nothing.
+// SetGateway serves the listeners of g and lets its policies count for tenants without their own. An unchanged gateway sends nothing.
 func (s *State) SetGateway(g route.Gateway) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.named(g.Name)
-	if r.gateway == g {
+	old := r.gateway
+	if !old.SameListeners(g) {
+		if err := r.listen(g); err != nil {
+			return err
+		}
+	}
+	r.gateway = g
+	if old.Public.Equal(g.Public) && old.Private.Equal(g.Private) {
 		return nil
 	}
+	// A change of the gateway for all its tenants is the only one that looks at all tenants.
+	for _, t := range s.tenants {
+		if t.Gateway != g.Name {
+			continue
+		}
+		if _, err := s.apply(r, t, t.withPolicies(g)); err != nil {
+			return fmt.Errorf("serving routes of %s/%s: %w", t.Namespace, t.Name, err)
+		}
+	}
+	return nil
+}
+
+func (r *resources) listen(g route.Gateway) error {
 	listeners, err := xds.Listeners(g)
 	if err != nil {
 		return fmt.Errorf("making listeners of gateway %s: %w", g.Name, err)
 	}
-	update := map[string]types.Resource{}
+	gone := maps.Clone(r.listeners.resources)
 	for _, l := range listeners {
-		update[l.GetName()] = l
+		if err := r.listeners.put(l.GetName(), l); err != nil {
+			return fmt.Errorf("serving listeners of gateway %s: %w", g.Name, err)
+		}
+		delete(gone, l.GetName())
 	}
-	if err := r.listeners.UpdateResources(update, nil); err != nil {
-		return fmt.Errorf("serving listeners of gateway %s: %w", g.Name, err)
+	for name := range gone {
+		r.listeners.remove(name)
 	}
-	r.gateway = g
 	return nil
 }
 
 // RemoveGateway takes the listeners away from data planes that are still connected and refuses new ones.
 // The routes of tenants stay for the case that the gateway comes back.
-func (s *State) RemoveGateway(name string) error {
+func (s *State) RemoveGateway(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := s.gateways[name]
-	if r == nil || r.gateway.Name == "" {
-		return nil
+	if r == nil {
+		return
 	}
 	r.gateway = route.Gateway{}
-	if err := r.listeners.UpdateResources(nil, []string{string(route.Public), string(route.Private), string(route.Prefix)}); err != nil {
-		return fmt.Errorf("removing listeners of gateway %s: %w", name, err)
+	for _, name := range slices.Collect(maps.Keys(r.listeners.resources)) {
+		r.listeners.remove(name)
 	}
-	return nil
 }
 
 // Known tells whether a gateway of that name exists.
@@ -132,27 +155,39 @@ func (s *State) SetTenant(t route.Tenant, backends route.Backends) (refused []st
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	key := tenantKey{t.Namespace, t.Name}
-	old := s.tenants[key]
-	if old.gateway != "" && old.gateway != t.Gateway {
+	if old := s.tenants[key]; old != nil && old.Gateway != t.Gateway {
 		if err := s.remove(key); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("removing routes of %s/%s from gateway %s: %w", t.Namespace, t.Name, old.Gateway, err)
 		}
-		old = tenant{}
-	}
-	next := tenant{gateway: t.Gateway, routes: map[string]route.Route{}, backends: maps.Clone(backends)}
-	for _, r := range route.Routes(t) {
-		next.routes[r.Key.String()] = r
 	}
 	r := s.named(t.Gateway)
-	// Endpoints before the clusters that name them, so that no data plane waits for them.
-	if err := r.setEndpoints(key, old, next); err != nil {
-		return nil, fmt.Errorf("serving endpoints of %s/%s: %w", t.Namespace, t.Name, err)
+	is := s.tenants[key]
+	if is == nil {
+		is = &tenant{Tenant: route.Tenant{Namespace: t.Namespace, Name: t.Name, Gateway: t.Gateway}}
+		s.tenants[key] = is
 	}
-	s.tenants[key] = next
-	if refused, err = s.setClusters(r, key, old.routes, next.routes); err != nil {
+	next := tenant{Tenant: t, public: t.Public, private: t.Private, backends: maps.Clone(backends)}
+	// Endpoints before the clusters that name them, so that no data plane waits for them.
+	for _, port := range ports {
+		name := route.BackendName(t.Namespace, t.Name, port)
+		if r.endpoints.resources[name] != nil && slices.Equal(is.backends[port], next.backends[port]) {
+			continue
+		}
+		if err := r.endpoints.put(name, xds.Assignment(name, next.backends[port])); err != nil {
+			return nil, fmt.Errorf("serving endpoints of %s/%s: %w", t.Namespace, t.Name, err)
+		}
+	}
+	if refused, err = s.apply(r, is, next.withPolicies(r.gateway)); err != nil {
 		return refused, fmt.Errorf("serving routes of %s/%s: %w", t.Namespace, t.Name, err)
 	}
 	return refused, nil
+}
+
+// withPolicies is t on g, with the policies of g where it has none of its own.
+func (t *tenant) withPolicies(g route.Gateway) tenant {
+	next := *t
+	next.Public, next.Private = t.public.Or(g.Public), t.private.Or(g.Private)
+	return next
 }
 
 // RemoveTenant removes all of a tenant. One that isn't there is no error.
@@ -166,76 +201,99 @@ func (s *State) RemoveTenant(namespace, name string) error {
 }
 
 func (s *State) remove(key tenantKey) error {
-	old, ok := s.tenants[key]
-	if !ok {
+	t := s.tenants[key]
+	if t == nil {
 		return nil
 	}
 	delete(s.tenants, key)
-	r := s.named(old.gateway)
-	if _, err := s.setClusters(r, key, old.routes, nil); err != nil {
+	r := s.named(t.Gateway)
+	for _, gone := range t.routes() {
+		if err := r.release(gone.Key, t); err != nil {
+			return err
+		}
+	}
+	if err := r.access.serve(); err != nil {
 		return err
 	}
-	return r.endpoints.UpdateResources(nil, backendNames(key))
+	for _, port := range ports {
+		r.endpoints.remove(route.BackendName(key.namespace, key.name, port))
+	}
+	return nil
 }
 
-func (r *resources) setEndpoints(key tenantKey, old, next tenant) error {
-	update := map[string]types.Resource{}
-	for _, port := range ports {
-		if old.gateway == "" || !slices.Equal(old.backends[port], next.backends[port]) {
-			name := route.BackendName(key.namespace, key.name, port)
-			update[name] = xds.Assignment(name, next.backends[port])
-		}
-	}
-	if len(update) == 0 {
+// routes of a tenant; one that was just made has none.
+func (t *tenant) routes() []route.Route {
+	if t.Hostname == "" {
 		return nil
 	}
-	return r.endpoints.UpdateResources(update, nil)
+	return route.Routes(t.Tenant)
 }
 
-// setClusters brings the clusters of one tenant from old to next, respecting and passing on claims.
-func (s *State) setClusters(r *resources, key tenantKey, old, next map[string]route.Route) (refused []string, err error) {
-	changed, gone := map[string]route.Route{}, []string(nil)
-	for name, was := range old {
-		if is, ok := next[name]; ok && is.Equal(was) {
-			continue
-		}
-		claims := r.claims[name]
-		held := len(claims) > 0 && claims[0] == key
-		claims = slices.DeleteFunc(claims, func(k tenantKey) bool { return k == key })
-		r.claims[name] = claims
-		switch {
-		case len(claims) == 0:
-			delete(r.claims, name)
-			gone = append(gone, name)
-		case held:
-			changed[name] = s.tenants[claims[0]].routes[name]
-		}
-	}
-	for name, is := range next {
-		claims := r.claims[name]
-		if !slices.Contains(claims, key) {
-			claims = append(claims, key)
-			r.claims[name] = claims
-			if claims[0] == key {
-				changed[name] = is
+// apply turns t into next, with the same names. It returns the names of clusters that others have.
+func (s *State) apply(r *resources, t *tenant, next tenant) (refused []string, err error) {
+	old, wanted := t.routes(), next.routes()
+	*t = next
+	for _, o := range old {
+		if !slices.ContainsFunc(wanted, func(w route.Route) bool { return w.Key == o.Key }) {
+			if err := r.release(o.Key, t); err != nil {
+				return nil, err
 			}
 		}
-		if claims[0] != key {
+	}
+	for _, w := range wanted {
+		name := w.Key.String()
+		holder := r.holders[name]
+		switch {
+		case holder == nil:
+			r.holders[name] = t
+		case holder != t:
+			if !slices.Contains(r.waiting[name], t) {
+				r.waiting[name] = append(r.waiting[name], t)
+			}
 			refused = append(refused, name)
+			continue
+		case slices.ContainsFunc(old, w.Equal):
+			continue
+		}
+		if err := r.publish(w); err != nil {
+			return refused, err
 		}
 	}
-	gone = slices.DeleteFunc(gone, func(name string) bool { _, stays := changed[name]; return stays })
-	slices.Sort(refused)
-	return refused, r.publish(changed, gone)
+	return refused, r.access.serve()
+}
+
+// publish serves a route.
+func (r *resources) publish(is route.Route) error {
+	r.access.put(is)
+	return r.clusters.put(is.Key.String(), xds.Cluster(is))
+}
+
+// release takes t off a cluster, which goes to the next one who waits for it, or away.
+func (r *resources) release(key route.Key, t *tenant) error {
+	name := key.String()
+	waiting := slices.DeleteFunc(r.waiting[name], func(w *tenant) bool { return w == t })
+	if r.holders[name] == t {
+		delete(r.holders, name)
+		if len(waiting) > 0 {
+			r.holders[name], waiting = waiting[0], waiting[1:]
+		}
+	}
+	if r.waiting[name] = waiting; len(waiting) == 0 {
+		delete(r.waiting, name)
+	}
+	holder := r.holders[name]
+	if holder == nil {
+		r.clusters.remove(name)
+		r.access.remove(key)
+		return nil
+	}
+	for _, is := range holder.routes() {
+		if is.Key == key {
+			return r.publish(is)
+		}
+	}
+	return nil
 }
 
 // ports are the groups of endpoints that every tenant has.
 var ports = []string{route.PortAPIServer, route.PortKonnectivity}
-
-func backendNames(key tenantKey) []string {
-	var names []string
-	for _, port := range ports {
-		names = append(names, route.BackendName(key.namespace, key.name, port))
-	}
-	return names
-}

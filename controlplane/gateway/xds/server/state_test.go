@@ -3,6 +3,7 @@
 package server
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds"
 )
 
 func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -36,8 +38,12 @@ func apiserver(addresses ...string) route.Backends {
 // served is the service_name of each cluster of a gateway.
 func served(s *State, gateway string) map[string]string {
 	out := map[string]string{}
-	for name, r := range s.gateways[gateway].clusters.GetResources() {
-		out[name] = r.(*clusterv3.Cluster).GetEdsClusterConfig().GetServiceName()
+	for name, r := range s.gateways[gateway].clusters.resources {
+		cluster := &clusterv3.Cluster{}
+		if err := r.GetResource().UnmarshalTo(cluster); err != nil {
+			panic(err)
+		}
+		out[name] = cluster.GetEdsClusterConfig().GetServiceName()
 	}
 	return out
 }
@@ -87,7 +93,7 @@ func TestTenantComesMovesAndGoes(t *testing.T) {
 	if got := served(s, "other"); len(got) != 0 {
 		t.Errorf("after removal: got %v, want nothing", got)
 	}
-	if got := s.gateways["other"].endpoints.NumResources(); got != 0 {
+	if got := len(s.gateways["other"].endpoints.resources); got != 0 {
 		t.Errorf("after removal: got %d endpoint assignments, want none", got)
 	}
 }
@@ -109,8 +115,8 @@ func TestSecondTenantWaitsForName(t *testing.T) {
 		t.Errorf("after the first is gone: the name leads to %q", got)
 	}
 	must(t, s.RemoveTenant("b", "c1"))
-	if r := s.gateways["default"]; r.clusters.NumResources() != 0 || len(r.claims) != 0 {
-		t.Errorf("after both are gone: %d clusters, claims %v", r.clusters.NumResources(), r.claims)
+	if r := s.gateways["default"]; len(r.clusters.resources)+len(r.holders)+len(r.waiting) != 0 {
+		t.Errorf("after both are gone: %d clusters, %d held, %d waited for", len(r.clusters.resources), len(r.holders), len(r.waiting))
 	}
 }
 
@@ -141,15 +147,97 @@ func TestBackends(t *testing.T) {
 func TestEndpointsAreSharedByRoutes(t *testing.T) {
 	s := NewState()
 	set(t, s, testTenant("a", "c1", 20001), apiserver("10.244.0.1", "10.244.0.2"))
-	assignments := s.gateways["default"].endpoints.GetResources()
+	assignments := map[string]*endpointv3.ClusterLoadAssignment{}
+	for name, r := range s.gateways["default"].endpoints.resources {
+		assignments[name] = &endpointv3.ClusterLoadAssignment{}
+		must(t, r.GetResource().UnmarshalTo(assignments[name]))
+	}
 	if len(assignments) != 2 {
 		t.Fatalf("got %d assignments, want one for each port of the Service", len(assignments))
 	}
-	api := assignments["a/c1/kube-apiserver"].(*endpointv3.ClusterLoadAssignment)
-	if got := len(api.GetEndpoints()[0].GetLbEndpoints()); got != 2 {
+	if got := len(assignments["a/c1/kube-apiserver"].GetEndpoints()[0].GetLbEndpoints()); got != 2 {
 		t.Errorf("apiserver: got %d endpoints, want 2", got)
 	}
-	if got := assignments["a/c1/konnectivity-server"].(*endpointv3.ClusterLoadAssignment).GetEndpoints(); len(got) != 0 {
+	if got := assignments["a/c1/konnectivity-server"].GetEndpoints(); len(got) != 0 {
 		t.Errorf("konnectivity-server: got %v, want none", got)
+	}
+}
+
+// The gateway's policy counts for tenants that have none, field by field, also when it changes later.
+func TestPolicies(t *testing.T) {
+	s := NewState()
+	office, home := netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.7/32")
+	own := testTenant("a", "own", 20001)
+	own.Public = route.Policy{Sources: []netip.Prefix{home}}
+	set(t, s, own, nil)
+	set(t, s, testTenant("a", "none", 20002), nil)
+	g := testGateway
+	g.Public = route.Policy{Sources: []netip.Prefix{office}, MaxConnections: 10}
+	policy := func(cluster string) route.Policy {
+		t.Helper()
+		c := &clusterv3.Cluster{}
+		must(t, s.gateways["default"].clusters.resources[cluster].GetResource().UnmarshalTo(c))
+		p, err := xds.PolicyOf(c)
+		must(t, err)
+		return p
+	}
+	check := func(when string, want map[string]route.Policy) {
+		t.Helper()
+		for cluster, p := range want {
+			if got := policy(cluster); !got.Equal(p) {
+				t.Errorf("%s: policy of %s: got %+v, want %+v", when, cluster, got, p)
+			}
+		}
+	}
+	unlimited := route.Policy{MaxConnections: route.DefaultMaxConnections}
+	must(t, s.SetGateway(testGateway))
+	check("before", map[string]route.Policy{
+		"public|sni|own.example.com":  {Sources: own.Public.Sources, MaxConnections: route.DefaultMaxConnections},
+		"public|sni|none.example.com": unlimited,
+	})
+	must(t, s.SetGateway(g))
+	after := map[string]route.Policy{
+		"public|sni|own.example.com":   {Sources: own.Public.Sources, MaxConnections: 10},
+		"public|sni|none.example.com":  g.Public,
+		"private|sni|none.example.com": unlimited,
+		"private|port|20002":           unlimited,
+	}
+	check("after", after)
+	set(t, s, testTenant("a", "none", 20002), apiserver("10.244.0.1"))
+	check("after a change of the tenant", after)
+	must(t, s.SetGateway(testGateway))
+	check("taken back", map[string]route.Policy{"public|sni|none.example.com": unlimited})
+}
+
+// Nothing that tenants do changes a byte of a listener, also in the eyes of another replica.
+func TestListenersStay(t *testing.T) {
+	versions := func(s *State) map[string]string {
+		out := map[string]string{}
+		for name, r := range s.gateways["default"].listeners.resources {
+			out[name] = r.GetVersion()
+		}
+		return out
+	}
+	s, other := NewState(), NewState()
+	g := testGateway
+	g.PrivatePrefix = netip.MustParsePrefix("10.255.0.0/16")
+	must(t, s.SetGateway(g))
+	want := versions(s)
+	if len(want) != 3 {
+		t.Fatalf("got listeners %v, want three", want)
+	}
+	for i := range 100 {
+		tenant := testTenant("a", fmt.Sprintf("c%d", i), uint16(20000+i))
+		tenant.Private.Sources = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		set(t, s, tenant, apiserver("10.244.0.1"))
+	}
+	g.Public.MaxConnections = 7
+	must(t, s.SetGateway(g))
+	must(t, s.RemoveTenant("a", "c7"))
+	must(t, other.SetGateway(g))
+	for name, got := range map[string]map[string]string{"with tenants": versions(s), "another replica": versions(other)} {
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
