@@ -13,6 +13,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -26,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
@@ -57,7 +59,8 @@ func main() {
 func run(ctx context.Context, o options) error {
 	klog.InfoS("Starting controlplane-manager", "version", version.Version, "commit", version.Commit)
 	scheme := runtime.NewScheme()
-	err := errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.AddToScheme(scheme), kamajiv1alpha1.AddToScheme(scheme), controlplanev1.AddToScheme(scheme))
+	err := errors.Join(clientgoscheme.AddToScheme(scheme), clusterv1.AddToScheme(scheme), kamajiv1alpha1.AddToScheme(scheme), controlplanev1.AddToScheme(scheme),
+		gatewayv1.Install(scheme))
 	if err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func caches(o options) cache.Options {
 		shared = cache.ByObject{}
 	}
 	options.ByObject = map[client.Object]cache.ByObject{
-		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &corev1.ConfigMap{}: shared,
+		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &networkingv1.Ingress{}: ours, &corev1.ConfigMap{}: shared,
 		&policyv1.PodDisruptionBudget{}: shared,
 	}
 	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))

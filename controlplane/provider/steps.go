@@ -66,8 +66,9 @@ func (r *Reconciler) tenant(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// endpoint publishes the address of the API server, once. A later change is reported and never written.
-func (r *Reconciler) endpoint(_ context.Context, s *scope) error {
+// endpoint publishes the address of the API server, once. A later change is reported and never written: Cluster API's
+// endpoint is immutable. The Secrets follow it all the same, so that people and Cluster API itself get through.
+func (r *Reconciler) endpoint(ctx context.Context, s *scope) error {
 	address := s.tenant.Status.ControlPlaneEndpoint
 	if address == "" {
 		return phase.Wait(controlplanev1.AddressPendingReason, "TenantControlPlane %s has no address yet%s", s.tenant.Name, because(s.tenant, kamajiv1alpha1.AddressReadyCondition, kamajiv1alpha1.StorageReadyCondition))
@@ -85,7 +86,10 @@ func (r *Reconciler) endpoint(_ context.Context, s *scope) error {
 	case !published.IsValid():
 		s.kcp.Spec.ControlPlaneEndpoint = found
 	case published != found:
-		return phase.Fatal(controlplanev1.EndpointChangedReason, "the API server moved from %s to %s, but workers and kubeconfigs carry the former for life: restore it (host name, gateway or Service address) or replace the Cluster", published.String(), found.String())
+		if err := r.certificates(ctx, s); err != nil {
+			return err
+		}
+		return phase.Fatal(controlplanev1.EndpointChangedReason, "the API server moved from %s to %s, but the Cluster and its nodes carry the former for life: restore it (host name, gateway or Service address) or replace the Cluster; Secret %s leads to the new one", published.String(), found.String(), secret.Name(s.cluster.Name, secret.Kubeconfig))
 	}
 	return nil
 }

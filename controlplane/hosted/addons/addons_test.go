@@ -26,7 +26,7 @@ func bare() addons.Input {
 	in := addons.Input{
 		Tenant: &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Name: "customer1", Namespace: "tenants"}},
 		Endpoint: endpoint.Endpoint{
-			Worker: named, Published: named, InCluster: endpoint.Server{Host: "10.0.0.100", Port: 21034}, Gateway: true,
+			Worker: named, Tunnel: named, Published: named, InCluster: endpoint.Server{Host: "10.0.0.100", Port: 21034}, Gateway: true,
 		},
 	}
 	in.Tenant.Spec.Kubernetes.Version = "v1.36.3"
@@ -45,7 +45,7 @@ func all() addons.Input {
 func rarer() addons.Input {
 	in := all()
 	ip := endpoint.Server{Host: "fd00::5", Port: 6443}
-	in.Endpoint = endpoint.Endpoint{Worker: ip, Published: ip, InCluster: ip}
+	in.Endpoint = endpoint.Endpoint{Worker: ip, Tunnel: endpoint.Server{Host: ip.Host, Port: 9132}, Published: ip, InCluster: ip}
 	spec := &in.Tenant.Spec
 	spec.Kubernetes.Version = "1.31.0"
 	spec.NetworkProfile.ServiceCIDRs = []string{"fd00:1::/112", "10.100.0.0/16"}

@@ -176,10 +176,7 @@ func konnectivityContainer(in Input) corev1.Container {
 
 func konnectivityArgs(in Input) []string {
 	spec := &in.Tenant.Spec.Addons.Konnectivity.KonnectivityAgentSpec
-	server := in.Endpoint.Worker
-	if !in.Endpoint.Gateway {
-		server.Port = in.Tenant.KonnectivityPort()
-	}
+	server := in.Endpoint.Tunnel
 	args := []string{
 		"--admin-server-port=" + strconv.Itoa(konnectivityAdminPort),
 		"--ca-cert=/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",

@@ -10,10 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
@@ -157,6 +160,36 @@ func TestWorkload(t *testing.T) {
 	for name, in := range map[string]desired.Input{"plain": input(), "gateway": throughGateway(), "everything": everything()} {
 		t.Run(name, func(t *testing.T) {
 			golden.Objects(t, filepath.Join("testdata", name+".yaml"), desired.Workload(in))
+		})
+	}
+}
+
+// TestPublished has what only the way in which a tenant is published brings.
+func TestPublished(t *testing.T) {
+	meta := kamajiv1alpha1.AdditionalMetadata{Labels: map[string]string{"team": "a"}, Annotations: map[string]string{"ssl-passthrough": "true"}}
+	for name, publish := range map[string]func(*kamajiv1alpha1.ControlPlane){
+		"ingress": func(c *kamajiv1alpha1.ControlPlane) {
+			c.Ingress = &kamajiv1alpha1.IngressSpec{AdditionalMetadata: meta, IngressClassName: "nginx", Hostname: "customer1.example.com:443"}
+		},
+		"tlsroute": func(c *kamajiv1alpha1.ControlPlane) {
+			c.Gateway = &kamajiv1alpha1.GatewaySpec{AdditionalMetadata: meta, Hostname: "customer1.example.com", GatewayParentRefs: []gatewayv1.ParentReference{
+				{Name: "edge", Namespace: ptr.To[gatewayv1.Namespace]("infra"), SectionName: ptr.To[gatewayv1.SectionName]("kube-apiserver"), Port: ptr.To[int32](443)},
+			}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := throughGateway()
+			in.Tenant.Spec.ControlPlane.KamajiGateway = nil
+			publish(&in.Tenant.Spec.ControlPlane)
+			resolve(&in)
+			var objects []client.Object
+			for _, o := range desired.Workload(in) {
+				switch o.(type) {
+				case *networkingv1.Ingress, *gatewayv1.TLSRoute, *corev1.Service:
+					objects = append(objects, o)
+				}
+			}
+			golden.Objects(t, filepath.Join("testdata", name+".yaml"), objects)
 		})
 	}
 }

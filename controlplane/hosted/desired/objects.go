@@ -11,9 +11,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
@@ -21,9 +23,10 @@ import (
 )
 
 // Workload is the complete set of objects of a tenant in the management cluster:
-// Service, Secrets, ConfigMaps, PodDisruptionBudget and Deployment. What is not in it gets deleted.
+// Service, Ingress or TLSRoutes, Secrets, ConfigMaps, PodDisruptionBudget and
+// Deployment. What is not in it gets deleted.
 func Workload(in Input) []client.Object {
-	out := []client.Object{Service(in.Tenant)}
+	out := append([]client.Object{Service(in.Tenant)}, published(in.Tenant)...)
 	out = append(out, Secrets(in)...)
 	out = append(out, configMap(in.Tenant, KubeadmConfig, map[string]string{"ClusterConfiguration": in.ClusterConfiguration}))
 	if in.Tenant.KonnectivityPort() != 0 {
@@ -35,11 +38,17 @@ func Workload(in Input) []client.Object {
 	return append(out, Deployment(in))
 }
 
-// Kinds has an empty list for each kind of object that Workload may hold, for pruning.
-func Kinds() []client.ObjectList {
-	return []client.ObjectList{
+// Kinds has an empty list for each kind of object that Workload may hold, for
+// pruning; TLSRoutes only where the management cluster has them.
+func Kinds(routes bool) []client.ObjectList {
+	out := []client.ObjectList{
 		&corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &policyv1.PodDisruptionBudgetList{}, &appsv1.DeploymentList{},
+		&networkingv1.IngressList{},
 	}
+	if routes {
+		out = append(out, &gatewayv1.TLSRouteList{})
+	}
+	return out
 }
 
 // Secrets are the Secrets of the input as objects, in the order of their names.

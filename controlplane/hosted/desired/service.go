@@ -3,9 +3,12 @@
 package desired
 
 import (
+	"net/netip"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
@@ -29,12 +32,20 @@ func Service(tenant *kamajiv1alpha1.TenantControlPlane) *corev1.Service {
 	if spec.ServiceType != "" {
 		out.Spec.Type = corev1.ServiceType(spec.ServiceType)
 	}
+	if len(tenant.ServiceCIDRs()) > 1 {
+		// Its clients have both families. Which is the first is the management cluster's matter.
+		out.Spec.IPFamilyPolicy = ptr.To(corev1.IPFamilyPolicyPreferDualStack)
+	}
+	_, err := netip.ParseAddr(network.Address)
+	isIP := err == nil
 	if out.Spec.Type == corev1.ServiceTypeLoadBalancer {
 		out.Spec.AllocateLoadBalancerNodePorts = spec.AllocateLoadBalancerNodePorts
 		out.Spec.LoadBalancerSourceRanges = network.LoadBalancerSourceRanges
 		out.Spec.LoadBalancerClass = network.LoadBalancerClass
-		out.Spec.LoadBalancerIP = network.Address
-	} else if network.AllowAddressAsExternalIP && network.Address != "" {
+		if isIP {
+			out.Spec.LoadBalancerIP = network.Address
+		}
+	} else if network.AllowAddressAsExternalIP && isIP {
 		out.Spec.ExternalIPs = []string{network.Address}
 	}
 	return out

@@ -7,11 +7,14 @@
 package endpoint
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
@@ -42,8 +45,10 @@ type Endpoint struct {
 	Service Server
 	// Client is for people and tools outside.
 	Client Server
-	// Worker is for kubelets, kube-proxy and konnectivity agents.
+	// Worker is for kubelets and kube-proxy.
 	Worker Server
+	// Tunnel is for konnectivity agents. Its port is 0 in a tenant without konnectivity.
+	Tunnel Server
 	// InCluster backs the Service default/kubernetes in the tenant. Host is an IP
 	// address, and connections to it carry no server name.
 	InCluster Server
@@ -58,17 +63,19 @@ type Endpoint struct {
 	Addresses []string
 }
 
-// Resolve decides where the tenant is reached. The service is the live Service of
-// the tenant; it is not used when a KamajiGateway publishes the tenant and nil
-// then is fine. Errors are phase.Wait and phase.Fatal.
+// Resolve decides where the tenant is reached, now: an address that has changed
+// meanwhile is returned like any other. The service is the live Service of the
+// tenant; it is not used when a KamajiGateway publishes the tenant and nil then
+// is fine. Errors are phase.Wait and phase.Fatal.
 func Resolve(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (Endpoint, error) {
 	spec := &tenant.Spec.ControlPlane
 	switch {
 	case spec.KamajiGateway != nil:
 		return throughGateway(tenant, service)
-	case spec.Ingress != nil, spec.Gateway != nil:
-		return Endpoint{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
-			"spec.controlPlane.ingress and spec.controlPlane.gateway are not supported yet: use kamajiGateway, or a Service")
+	case spec.Ingress != nil:
+		return throughIngress(tenant, service)
+	case spec.Gateway != nil:
+		return throughRoute(tenant, service)
 	default:
 		return throughService(tenant, service)
 	}
@@ -112,70 +119,11 @@ func throughGateway(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.S
 	if want.EffectiveWorkerEndpoint() == kamajiv1alpha1.WorkerEndpointTenantPort {
 		e.Worker = private
 	}
+	if tenant.KonnectivityPort() != 0 {
+		e.Tunnel = e.Worker
+	}
 	e.Addresses = append(e.Addresses, clusterIPs(service)...)
 	return e, nil
-}
-
-func throughService(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (Endpoint, error) {
-	host, err := serviceHost(tenant, service)
-	if err != nil {
-		return Endpoint{}, err
-	}
-	published := Server{Host: host, Port: tenant.Port()}
-	e := Endpoint{
-		Service:   inService(tenant),
-		Client:    published,
-		Worker:    published,
-		InCluster: published,
-		Published: published,
-		Addresses: clusterIPs(service),
-	}
-	if advertised := tenant.Spec.NetworkProfile.AdvertiseAddress; advertised != "" {
-		e.Client.Host, e.Worker.Host, e.InCluster.Host = advertised, advertised, advertised
-		e.Addresses = append(e.Addresses, advertised)
-	}
-	if _, err := netip.ParseAddr(host); err == nil {
-		e.Addresses = append(e.Addresses, host)
-	} else {
-		e.Names = append(e.Names, host)
-	}
-	if _, err := netip.ParseAddr(e.InCluster.Host); err != nil {
-		return Endpoint{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
-			"the load balancer has the host name %s and no IP address, which pods of the tenant need: set spec.networkProfile.advertiseAddress", host)
-	}
-	return e, nil
-}
-
-func serviceHost(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (string, error) {
-	if address := tenant.Spec.NetworkProfile.Address; address != "" {
-		return address, nil
-	}
-	pending := phase.Wait(kamajiv1alpha1.AddressPendingReason, "waits for Service %s/%s to get an address", tenant.Namespace, tenant.Name)
-	if service == nil {
-		return "", pending
-	}
-	switch tenant.Spec.ControlPlane.Service.ServiceType {
-	case kamajiv1alpha1.ServiceTypeLoadBalancer:
-		for _, ingress := range service.Status.LoadBalancer.Ingress {
-			if ingress.IP != "" {
-				return ingress.IP, nil
-			}
-		}
-		for _, ingress := range service.Status.LoadBalancer.Ingress {
-			if ingress.Hostname != "" {
-				return ingress.Hostname, nil
-			}
-		}
-		return "", pending
-	case kamajiv1alpha1.ServiceTypeNodePort:
-		return "", phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
-			"serviceType NodePort needs spec.networkProfile.address, the address of a node or of what forwards to the nodes")
-	default:
-		if service.Spec.ClusterIP == "" || service.Spec.ClusterIP == corev1.ClusterIPNone {
-			return "", pending
-		}
-		return service.Spec.ClusterIP, nil
-	}
 }
 
 func inService(tenant *kamajiv1alpha1.TenantControlPlane) Server {
@@ -194,3 +142,24 @@ func clusterIPs(service *corev1.Service) []string {
 	}
 	return out
 }
+
+// verify adds names and addresses that clients use, for the serving certificate.
+func (e *Endpoint) verify(hosts ...string) {
+	for _, host := range hosts {
+		switch {
+		case isIP(host) && !slices.Contains(e.Addresses, host):
+			e.Addresses = append(e.Addresses, host)
+		case !isIP(host) && !slices.Contains(e.Names, host):
+			e.Names = append(e.Names, host)
+		}
+	}
+}
+
+func isIP(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+func nameProblems(host string) []string { return validation.IsDNS1123Subdomain(host) }
+
+func invalid(value, problem string) error { return fmt.Errorf("%q %s", value, problem) }

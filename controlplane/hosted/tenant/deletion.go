@@ -85,7 +85,8 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 	if err != nil {
 		return err
 	}
-	members := set(tenant)
+	// TLSRoutes are few and left to the garbage collector.
+	members := set(tenant, false)
 	members.Lists = slices.DeleteFunc(members.Lists, func(list client.ObjectList) bool {
 		_, isDeployment := list.(*appsv1.DeploymentList)
 		return isDeployment

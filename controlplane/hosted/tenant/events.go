@@ -15,6 +15,10 @@ import (
 // announce tells when the verdict about a tenant changes. Waiting is normal while
 // a control plane starts, so only a reason that needs somebody is a warning.
 func (r *Reconciler) announce(before, after *kamajiv1alpha1.TenantControlPlane) {
+	if was, is := before.Status.ControlPlaneEndpoint, after.Status.ControlPlaneEndpoint; was != "" && is != was {
+		r.Recorder.Eventf(after, nil, corev1.EventTypeWarning, "EndpointChanged", "Reconcile",
+			"the API server moved from %s to %s; certificate, kubeconfigs and what joining nodes read now have the new address, nodes that have joined keep the former", was, is)
+	}
 	news := phase.News(before.Status.Conditions, after.Status.Conditions)
 	if news == nil {
 		return
@@ -25,7 +29,7 @@ func (r *Reconciler) announce(before, after *kamajiv1alpha1.TenantControlPlane) 
 		r.Recorder.Eventf(after, nil, kind, "Ready", "Reconcile", "control plane %s serves at %s",
 			after.Status.Kubernetes.Version.Version, after.Status.ControlPlaneEndpoint)
 		return
-	case kamajiv1alpha1.RolloutInProgressReason, kamajiv1alpha1.GatewayPendingReason, kamajiv1alpha1.AddressPendingReason,
+	case kamajiv1alpha1.RolloutInProgressReason, kamajiv1alpha1.GatewayPendingReason, kamajiv1alpha1.AddressPendingReason, kamajiv1alpha1.RoutePendingReason,
 		kamajiv1alpha1.TenantUnreachableReason, kamajiv1alpha1.SleepingReason, kamajiv1alpha1.NamespaceTerminatingReason, stoppingReason:
 	default:
 		kind = corev1.EventTypeWarning

@@ -48,7 +48,7 @@ func versions(t *testing.T, c client.Client, lists []client.ObjectList, options 
 // objects are all objects of a tenant in the management cluster.
 func (w *world) objects(t *testing.T, name string) map[string]string {
 	t.Helper()
-	return versions(t, w.client, desired.Kinds(), client.InNamespace(system), client.MatchingLabels{kamajiv1alpha1.NameLabel: name})
+	return versions(t, w.client, desired.Kinds(false), client.InNamespace(system), client.MatchingLabels{kamajiv1alpha1.NameLabel: name})
 }
 
 // inside are the objects in a tenant, of the kinds that the engine manages.

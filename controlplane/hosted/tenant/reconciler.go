@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
@@ -69,6 +70,9 @@ type Reconciler struct {
 	// the default. Passes mostly wait for answers of API servers.
 	Concurrency int
 
+	// gatewayAPI knows whether there are TLSRoutes to publish tenants with.
+	gatewayAPI gatewayAPI
+
 	// memory is what is remembered between passes to save work; losing it costs
 	// reads, never writes.
 	memory memory
@@ -96,6 +100,10 @@ type scope struct {
 
 	// confirmed is true once existing was read from the API server.
 	confirmed bool
+	// routesUsable tells whether the management cluster has TLSRoutes.
+	routesUsable bool
+	// routes are the live TLSRoutes, the API server's first; set with deployment.
+	routes []*gatewayv1.TLSRoute
 	// deployment is the live one, nil before the workload was applied.
 	deployment *appsv1.Deployment
 
@@ -162,6 +170,7 @@ func (r *Reconciler) up() []phase.Step[*scope] {
 		{Condition: kamajiv1alpha1.KubeconfigsReadyCondition, Run: r.kubeconfigs},
 		{Condition: kamajiv1alpha1.WorkloadReadyCondition, Run: r.workload},
 		{Condition: kamajiv1alpha1.TenantConfiguredCondition, Run: r.inside},
+		{Condition: kamajiv1alpha1.RoutedCondition, Run: r.routed},
 	}
 }
 

@@ -26,9 +26,10 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
 
-// set is the name under which all objects of a tenant belong together.
-func set(tenant *kamajiv1alpha1.TenantControlPlane) apply.Set {
-	return apply.Set{Name: tenant.Name, Namespace: tenant.Namespace, Lists: desired.Kinds()}
+// set is the name under which all objects of a tenant belong together; routes
+// tells whether there may be TLSRoutes among them.
+func set(tenant *kamajiv1alpha1.TenantControlPlane, routes bool) apply.Set {
+	return apply.Set{Name: tenant.Name, Namespace: tenant.Namespace, Lists: desired.Kinds(routes)}
 }
 
 // foreignRetry is how soon it is noticed that somebody else's object has gone,
@@ -53,7 +54,15 @@ func explain(err error) error {
 
 // address finds out where clients, nodes and pods of the tenant connect to.
 func (r *Reconciler) address(_ context.Context, s *scope) error {
-	var err error
+	routes, err := r.gatewayAPI.usable(r.Client.RESTMapper(), s.now)
+	switch {
+	case err != nil:
+		return err
+	case !routes && s.tenant.Spec.ControlPlane.Gateway != nil:
+		return phase.WaitFor(foreignRetry, kamajiv1alpha1.GatewayAPIMissingReason,
+			"spec.controlPlane.gateway needs TLSRoute in gateway.networking.k8s.io/v1, which this cluster lacks: install the Gateway API, 1.5 or newer, and a controller for it")
+	}
+	s.routesUsable = routes
 	if s.endpoint, err = endpoint.Resolve(s.tenant, s.service); err != nil {
 		return err
 	}
@@ -130,6 +139,7 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 		return explain(err)
 	}
 	report(s, objects)
+	reportPublished(s, objects)
 	return rollout(s.deployment, s.tenant.Replicas())
 }
 
@@ -137,7 +147,7 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 // a Secret missing tries again only after half a second or more. The Service was
 // applied by an earlier step of the same pass.
 func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Object) error {
-	members := set(s.tenant)
+	members := set(s.tenant, s.routesUsable)
 	members.Label(objects)
 	w := r.writer()
 	var first []client.Object

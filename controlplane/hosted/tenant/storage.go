@@ -265,7 +265,7 @@ func (r *Reconciler) hold(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 // applyService makes the Service, whose address the certificates need.
 func (r *Reconciler) applyService(ctx context.Context, s *scope) error {
 	service := desired.Service(s.tenant)
-	set(s.tenant).Label([]client.Object{service})
+	set(s.tenant, false).Label([]client.Object{service})
 	if _, err := r.writer().Apply(ctx, service); err != nil {
 		return explain(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -30,23 +31,28 @@ const defaultConcurrency = 10
 
 // SetupWithManager registers the controller. The manager's cache must have
 // storage.UsersIndex.
-func (r *Reconciler) SetupWithManager(_ context.Context, mgr ctrl.Manager) error {
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	concurrency := r.Concurrency
 	if concurrency == 0 {
 		concurrency = defaultConcurrency
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("tenantcontrolplane").
 		For(&kamajiv1alpha1.TenantControlPlane{}, builder.WithPredicates(tenantChanged())).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Service{}, builder.WithPredicates(notCreated())).
+		Owns(&networkingv1.Ingress{}, builder.WithPredicates(notCreated())).
 		Owns(&corev1.Secret{}, builder.WithPredicates(notCreated())).
 		Owns(&corev1.ConfigMap{}, builder.WithPredicates(notCreated())).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.And(notCreated(), predicate.GenerationChangedPredicate{}))).
 		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
-		Complete(r)
+		Build(r)
+	if err != nil {
+		return err
+	}
+	return r.watchRoutes(ctx, mgr, c)
 }
 
 // tenantChanged leaves out the status patches of this controller, but not those
@@ -103,9 +109,13 @@ func (r *Reconciler) tenantsOfStore(ctx context.Context, store client.Object) []
 		ctrl.LoggerFrom(ctx).Error(err, "listing the tenants of a DataStore", "datastore", store.GetName())
 		return nil
 	}
-	requests := make([]reconcile.Request, 0, len(tenants.Items))
-	for i := range tenants.Items {
-		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants.Items[i])})
+	return requests(tenants.Items)
+}
+
+func requests(tenants []kamajiv1alpha1.TenantControlPlane) []reconcile.Request {
+	out := make([]reconcile.Request, 0, len(tenants))
+	for i := range tenants {
+		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants[i])})
 	}
-	return requests
+	return out
 }

@@ -16,8 +16,7 @@ const (
 	WorkloadReadyCondition = "WorkloadReady"
 	// TenantConfiguredCondition: documents, permissions and addons in the tenant cluster are current.
 	TenantConfiguredCondition = "TenantConfigured"
-	// RoutedCondition: the API server is published as asked for. This release does
-	// not set it: what it can publish, AddressReadyCondition covers.
+	// RoutedCondition: the API server is published as asked for; TLSRoutes were accepted.
 	RoutedCondition = "Routed"
 	// DeletingCondition: says what the deletion waits for.
 	DeletingCondition = "Deleting"
@@ -35,6 +34,12 @@ const (
 	AddressPendingReason = "AddressPending"
 	// UnsupportedExposureReason: the API server can't be published in the way asked for.
 	UnsupportedExposureReason = "UnsupportedExposure"
+	// GatewayAPIMissingReason: the management cluster has no TLSRoute v1.
+	GatewayAPIMissingReason = "GatewayAPIMissing"
+	// RoutePendingReason: the Gateway is missing or has not answered yet.
+	RoutePendingReason = "RoutePending"
+	// RouteRejectedReason: the Gateway can't lead clients to the API server.
+	RouteRejectedReason = "RouteRejected"
 	// InvalidVersionReason: the version can't be parsed or isn't supported.
 	InvalidVersionReason = "InvalidVersion"
 	// InvalidSpecReason: a field has a value that can't be used.
