@@ -13,8 +13,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
-	"slices"
 	"time"
 
 	"k8s.io/client-go/util/cert"
@@ -23,10 +21,10 @@ import (
 
 // Authority signs certificates.
 type Authority struct {
-	cert    *x509.Certificate
-	key     crypto.Signer
-	certPEM []byte
-	keyPEM  []byte
+	cert *x509.Certificate
+	key  crypto.Signer
+	// certPEM is the certificate that signs, rest what was given after it: intermediates, a root.
+	certPEM, rest, keyPEM []byte
 }
 
 // ParseAuthority reads an authority from PEM. Of several certificates the first
@@ -36,21 +34,31 @@ func ParseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the certificate: %w", err)
 	}
+	key, err := parseKey(keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case !matches(certs[0], key):
+		return nil, errors.New("the private key doesn't belong to the certificate")
+	case !certs[0].IsCA:
+		return nil, errors.New("the certificate isn't one of an authority")
+	case certs[0].KeyUsage != 0 && certs[0].KeyUsage&x509.KeyUsageCertSign == 0:
+		return nil, errors.New("the certificate's key usage doesn't allow to sign certificates")
+	}
+	return &Authority{cert: certs[0], key: key, certPEM: encode(certs[0]), rest: encode(certs[1:]...), keyPEM: keyPEM}, nil
+}
+
+func parseKey(keyPEM []byte) (crypto.Signer, error) {
 	parsed, err := keyutil.ParsePrivateKeyPEM(keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("reading the private key: %w", err)
 	}
 	key, ok := parsed.(crypto.Signer)
 	if !ok {
-		return nil, errors.New("the private key can't sign")
+		return nil, fmt.Errorf("a private key of type %T can't sign", parsed)
 	}
-	if !matches(certs[0], key) {
-		return nil, errors.New("the private key doesn't belong to the certificate")
-	}
-	if !certs[0].IsCA {
-		return nil, errors.New("the certificate isn't one of an authority")
-	}
-	return &Authority{cert: certs[0], key: key, certPEM: certPEM, keyPEM: keyPEM}, nil
+	return key, nil
 }
 
 // newAuthority makes a self-signed authority, with a new key if none is given.
@@ -77,67 +85,65 @@ func newAuthority(commonName string, key crypto.Signer, keyPEM []byte, now time.
 	return ParseAuthority(pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: der}), keyPEM)
 }
 
-// Leaf is a certificate for one end of a connection.
-type Leaf struct {
-	// CommonName is the user name of a client.
-	CommonName string
-	// Organization are the groups of a client.
-	Organization []string
-	// DNSNames and IPs are what a server is called.
-	DNSNames []string
-	IPs      []net.IP
-	// Usage is server or client authentication.
-	Usage x509.ExtKeyUsage
+// bundle is all certificates of the authority, the one that signs first.
+func (a *Authority) bundle() []byte { return join(a.certPEM, a.rest) }
+
+func (a *Authority) selfSigned() bool { return selfSigned(a.cert) }
+
+func selfSigned(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawSubject, c.RawIssuer) && c.CheckSignatureFrom(c) == nil
 }
 
-// Sign makes a certificate with a new ECDSA P-256 key, both PEM, valid for
-// LeafValidity. Such a pair takes less than a tenth of a millisecond, which is why
-// nothing here works in parallel.
-func (a *Authority) Sign(leaf Leaf, now time.Time) (certPEM, keyPEM []byte, err error) {
-	key, keyPEM, err := newKey()
-	if err != nil {
-		return nil, nil, err
+// sameKey tells whether both sign with one key, so that each verifies what the other has signed.
+func (a *Authority) sameKey(b *Authority) bool {
+	return a != nil && b != nil && matches(a.cert, b.key) && bytes.Equal(a.cert.RawSubject, b.cert.RawSubject)
+}
+
+// chain is what a server sends after a certificate of the authority, for clients that know only a root.
+func (a *Authority) chain() []byte {
+	if a.selfSigned() {
+		return nil
+	}
+	out := []*x509.Certificate{a.cert}
+	for _, c := range certificates(a.rest) {
+		if !selfSigned(c) {
+			out = append(out, c)
+		}
+	}
+	return encode(out...)
+}
+
+// CrossSign returns a certificate (PEM) of next's key and name, signed by a. Who trusts only a can verify with it what
+// next has signed. It fails when a may not sign authorities.
+func (a *Authority) CrossSign(next *Authority) ([]byte, error) {
+	if a.cert.MaxPathLen == 0 && a.cert.MaxPathLenZero {
+		return nil, errors.New("its path length of 0 forbids to sign another authority")
 	}
 	template := &x509.Certificate{
-		Subject:               pkix.Name{CommonName: leaf.CommonName, Organization: leaf.Organization},
-		DNSNames:              leaf.DNSNames,
-		IPAddresses:           leaf.IPs,
-		NotBefore:             now.Add(-backdate).UTC(),
-		NotAfter:              now.Add(LeafValidity).UTC(),
-		KeyUsage:              x509.KeyUsageDigitalSignature,
-		ExtKeyUsage:           []x509.ExtKeyUsage{leaf.Usage},
+		RawSubject:            next.cert.RawSubject,
+		SubjectKeyId:          next.cert.SubjectKeyId,
+		NotBefore:             later(a.cert.NotBefore, next.cert.NotBefore),
+		NotAfter:              earlier(a.cert.NotAfter, next.cert.NotAfter),
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		BasicConstraintsValid: true,
+		IsCA:                  true,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, next.key.Public(), a.key)
 	if err != nil {
-		return nil, nil, fmt.Errorf("signing certificate %s: %w", leaf.CommonName, err)
+		return nil, fmt.Errorf("signing authority %s: %w", next.cert.Subject.CommonName, err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: der}), keyPEM, nil
+	return pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: der}), nil
 }
 
-// Good tells whether an existing pair still is what Sign would make, and won't
-// expire soon. The time is when it will be due for renewal.
-func (a *Authority) Good(leaf Leaf, certPEM, keyPEM []byte, now time.Time) (due time.Time, good bool) {
-	certs, err := cert.ParseCertsPEM(certPEM)
-	if err != nil {
-		return time.Time{}, false
-	}
-	key, err := keyutil.ParsePrivateKeyPEM(keyPEM)
-	if err != nil {
-		return time.Time{}, false
-	}
-	have := certs[0]
-	due = have.NotAfter.Add(-LeafRenewBefore)
-	signer, ok := key.(crypto.Signer)
-	good = ok && matches(have, signer) &&
-		now.Before(due) && !now.Before(have.NotBefore) &&
-		have.CheckSignatureFrom(a.cert) == nil &&
-		have.Subject.CommonName == leaf.CommonName &&
-		sameStrings(have.Subject.Organization, leaf.Organization) &&
-		sameStrings(have.DNSNames, leaf.DNSNames) &&
-		sameStrings(texts(have.IPAddresses), texts(leaf.IPs)) &&
-		slices.Contains(have.ExtKeyUsage, leaf.Usage)
-	return due, good
+// verifies tells whether who trusts a's certificates can verify next with what next's servers send.
+func (a *Authority) verifies(next *Authority, now time.Time) bool {
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	roots.AppendCertsFromPEM(a.bundle())
+	between.AppendCertsFromPEM(next.chain())
+	_, err := next.cert.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err == nil
 }
 
 func newKey() (crypto.Signer, []byte, error) {
@@ -165,34 +171,36 @@ func matches(c *x509.Certificate, key crypto.Signer) bool {
 	return ok && public.Equal(c.PublicKey)
 }
 
-func texts(ips []net.IP) []string {
-	out := make([]string, 0, len(ips))
-	for _, ip := range ips {
-		out = append(out, ip.String())
+// certificates are those in PEM, none if it can't be read.
+func certificates(data []byte) []*x509.Certificate {
+	certs, err := cert.ParseCertsPEM(data)
+	if err != nil {
+		return nil
+	}
+	return certs
+}
+
+func encode(certs ...*x509.Certificate) []byte {
+	var out []byte
+	for _, c := range certs {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: c.Raw})...)
 	}
 	return out
 }
 
-// sameStrings compares as sets.
-func sameStrings(a, b []string) bool {
-	return slices.Equal(sorted(a), sorted(b))
+// join puts PEM files together.
+func join(files ...[]byte) []byte { return bytes.Join(files, nil) }
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
-func sorted(in []string) []string {
-	out := slices.Clone(in)
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func sameData(a, b map[string][]byte) bool {
-	if len(a) != len(b) {
-		return false
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
 	}
-	for key, value := range a {
-		other, ok := b[key]
-		if !ok || !bytes.Equal(value, other) {
-			return false
-		}
-	}
-	return true
+	return b
 }

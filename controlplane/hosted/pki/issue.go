@@ -3,20 +3,18 @@
 package pki
 
 import (
-	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"slices"
 	"time"
-
-	"k8s.io/client-go/util/keyutil"
 )
 
 // Issue returns the complete set of Secrets, except DataStore. It fails when an
-// existing authority or token key can't be read, rather than to replace it: that
-// would cut off every node.
+// existing authority or token key can't be read and has no copy, rather than to
+// replace it: that would cut off every node.
 func Issue(in Input) (Result, error) {
-	s := &set{in: in, out: Result{Data: map[string]map[string][]byte{}}}
+	s := &set{in: in, out: Result{Data: map[string]map[string][]byte{}, Refused: map[string]string{}}}
 	ca, err := s.authority(CA, "kubernetes", "ca")
 	if err != nil {
 		return Result{}, err
@@ -30,7 +28,7 @@ func Issue(in Input) (Result, error) {
 	}
 	leaves := []struct {
 		secret, file string
-		by           *Authority
+		by           anchor
 		leaf         Leaf
 	}{
 		{APIServer, "apiserver", ca, Leaf{
@@ -79,73 +77,185 @@ func (s *set) add(secret string, data map[string][]byte, due time.Time) {
 	}
 }
 
-func (s *set) authority(secret, commonName, file string) (*Authority, error) {
+func (s *set) note(secret string, what Change) {
+	s.out.Notes = append(s.out.Notes, Note{Secret: secret, Change: what})
+}
+
+func (s *set) authority(secret, commonName, file string) (anchor, error) {
 	have := s.in.Existing[secret]
-	certPEM, keyPEM := have[file+".crt"], have[file+".key"]
-	var (
-		a   *Authority
-		err error
-	)
+	if len(have[file+".crt"]) == 0 && len(have[file+".key"]) == 0 {
+		return s.first(secret, commonName, file)
+	}
+	a, repaired, err := readAnchor(have, file)
+	if err != nil {
+		return a, fmt.Errorf("authority in Secret %s: %w", secret, err)
+	}
+	own := s.own(secret)
 	switch {
-	case len(certPEM) == 0 && len(keyPEM) == 0:
-		a, err = newAuthority(commonName, nil, nil, s.in.Now)
-	default:
-		if a, err = ParseAuthority(certPEM, keyPEM); err == nil && a.cert.NotAfter.Add(-CARenewBefore).Before(s.in.Now) {
-			// The key stays, so nothing that it signed becomes invalid.
-			a, err = newAuthority(a.cert.Subject.CommonName, a.key, a.keyPEM, s.in.Now)
+	case repaired:
+		s.note(secret, Repaired)
+	case PhaseOf(have) != Settled && s.in.Advance[secret]:
+		a = a.advance()
+		if PhaseOf(have) == Trusting {
+			s.note(secret, SignsAnew)
+		} else {
+			s.note(secret, Retired)
+		}
+	case own != nil:
+		a = s.follow(secret, a, own)
+	case s.in.Rotate[secret] && PhaseOf(have) == Settled:
+		next, err := newAuthority(commonName+"-"+s.in.Now.UTC().Format("20060102150405"), nil, nil, s.in.Now)
+		if err != nil {
+			return a, fmt.Errorf("authority in Secret %s: %w", secret, err)
+		}
+		a = s.begin(secret, a, next)
+	case a.signer.selfSigned() && a.signer.cert.NotAfter.Add(-CARenewBefore).Before(s.in.Now):
+		// The key stays, so nothing that it signed becomes invalid.
+		renewed, err := newAuthority(a.signer.cert.Subject.CommonName, a.signer.key, a.signer.keyPEM, s.in.Now)
+		if err != nil {
+			return a, fmt.Errorf("authority in Secret %s: %w", secret, err)
+		}
+		a.signer = renewed
+		s.note(secret, Renewed)
+	}
+	s.put(secret, file, a)
+	return a, nil
+}
+
+func (s *set) put(secret, file string, a anchor) {
+	due := time.Time{}
+	if a.signer.selfSigned() && s.own(secret) == nil {
+		due = a.signer.cert.NotAfter.Add(-CARenewBefore)
+	}
+	s.add(secret, a.data(file, secret == CA), due)
+}
+
+// first makes an authority that doesn't exist yet.
+func (s *set) first(secret, commonName, file string) (anchor, error) {
+	signer := s.own(secret)
+	if signer == nil {
+		var err error
+		if signer, err = newAuthority(commonName, nil, nil, s.in.Now); err != nil {
+			return anchor{}, fmt.Errorf("authority in Secret %s: %w", secret, err)
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("authority in Secret %s: %w", secret, err)
-	}
-	data := map[string][]byte{file + ".crt": a.certPEM, file + ".key": a.keyPEM}
-	if secret == CA {
-		data["tls.crt"], data["tls.key"] = a.certPEM, a.keyPEM
-	}
-	s.add(secret, data, a.cert.NotAfter.Add(-CARenewBefore))
+	a := anchor{signer: signer}
+	s.note(secret, Issued)
+	s.put(secret, file, a)
 	return a, nil
+}
+
+// own is the user's authority, if there is one for this Secret.
+func (s *set) own(secret string) *Authority {
+	if secret == CA {
+		return s.in.Own
+	}
+	return nil
+}
+
+// follow makes the anchor become the user's authority.
+func (s *set) follow(secret string, a anchor, own *Authority) anchor {
+	switch {
+	case own.sameKey(a.signer):
+		if s.in.Rotate[secret] {
+			s.out.Refused[secret] = "the authority is the user's own: put another certificate and key where it comes from"
+		}
+		if !sameData(map[string][]byte{"": own.bundle()}, map[string][]byte{"": a.signer.bundle()}) {
+			a.signer = own
+			s.note(secret, Renewed)
+		}
+	case own.sameKey(a.next):
+		a.next = own
+	case len(a.previous) > 0:
+		s.out.Refused[secret] = "the user's own authority has changed during a rotation: it is used when that has ended"
+	default:
+		return s.begin(secret, a, own)
+	}
+	return a
+}
+
+func (s *set) begin(secret string, a anchor, next *Authority) anchor {
+	began, err := a.begin(next, s.in.Now)
+	if err != nil {
+		s.out.Refused[secret] = err.Error()
+		return a
+	}
+	s.note(secret, TrustsNext)
+	return began
 }
 
 func (s *set) serviceAccount() error {
 	have := s.in.Existing[ServiceAccount]
-	keyPEM := have["sa.key"]
-	var (
-		key crypto.Signer
-		err error
-	)
-	if len(keyPEM) == 0 {
-		key, keyPEM, err = newKey()
-	} else {
-		var parsed any
-		if parsed, err = keyutil.ParsePrivateKeyPEM(keyPEM); err == nil {
-			var ok bool
-			if key, ok = parsed.(crypto.Signer); !ok {
-				err = fmt.Errorf("a key of type %T can't sign", parsed)
-			}
+	t, repaired, err := readTokens(have)
+	phase := PhaseOf(have)
+	switch {
+	case len(have["sa.key"]) == 0 && len(have["sa.pub"]) == 0:
+		_, t.key, err = newKey()
+		s.note(ServiceAccount, Issued)
+	case err != nil:
+	case repaired:
+		s.note(ServiceAccount, Repaired)
+	case phase != Settled && s.in.Advance[ServiceAccount]:
+		if t, err = t.advance(); phase == Trusting {
+			s.note(ServiceAccount, SignsAnew)
+		} else {
+			s.note(ServiceAccount, Retired)
 		}
+	case phase == Settled && s.in.Rotate[ServiceAccount]:
+		_, t.next, err = newKey()
+		s.note(ServiceAccount, TrustsNext)
 	}
 	if err != nil {
 		return fmt.Errorf("key in Secret %s: %w", ServiceAccount, err)
 	}
-	public, err := publicKeyPEM(key)
+	data, err := t.data()
 	if err != nil {
 		return fmt.Errorf("key in Secret %s: %w", ServiceAccount, err)
 	}
-	s.add(ServiceAccount, map[string][]byte{"sa.key": keyPEM, "sa.pub": public}, time.Time{})
+	s.add(ServiceAccount, data, time.Time{})
 	return nil
 }
 
-func (s *set) leaf(secret, file string, by *Authority, leaf Leaf) error {
+func (s *set) leaf(secret, file string, by anchor, leaf Leaf) error {
 	have := s.in.Existing[secret]
 	certPEM, keyPEM := have[file+".crt"], have[file+".key"]
-	due, good := by.Good(leaf, certPEM, keyPEM, s.in.Now)
+	due, good := by.signer.Good(leaf, certPEM, keyPEM, s.in.Now)
 	if !good || s.in.Rotate[secret] {
+		s.note(secret, why(have[file+".crt"], good, due, s.in.Now))
 		var err error
-		if certPEM, keyPEM, err = by.Sign(leaf, s.in.Now); err != nil {
+		if certPEM, keyPEM, err = by.signer.Sign(leaf, s.in.Now); err != nil {
 			return fmt.Errorf("certificate in Secret %s: %w", secret, err)
 		}
-		due = s.in.Now.Add(LeafValidity - LeafRenewBefore)
+		due = by.signer.Due(certPEM)
+	}
+	if leaf.CommonName != KonnectivityUser {
+		certPEM = chained(certPEM, by.chain())
 	}
 	s.add(secret, map[string][]byte{file + ".crt": certPEM, file + ".key": keyPEM}, due)
 	return nil
+}
+
+// chained is the first certificate and then the chain.
+func chained(certPEM, chain []byte) []byte {
+	block, rest := pem.Decode(certPEM)
+	if block == nil || len(rest) == 0 && len(chain) == 0 {
+		return certPEM
+	}
+	return join(pem.EncodeToMemory(block), chain)
+}
+
+// why a certificate is replaced.
+func why(have []byte, good bool, due, now time.Time) Change {
+	switch {
+	case len(have) == 0:
+		return Issued
+	case good:
+		return Rotated
+	case len(certificates(have)) == 0:
+		return Repaired
+	case !due.IsZero() && !now.Before(due):
+		return Renewed
+	default:
+		return Reissued
+	}
 }

@@ -15,7 +15,8 @@ import (
 // Names of the Secrets, without the tenant's name and a dash in front.
 const (
 	// CA signs every certificate of the tenant but those of front proxies.
-	// Keys: ca.crt, ca.key, and the same as tls.crt, tls.key.
+	// Keys: ca.crt (all that are trusted, the one that signs first), ca.key, the
+	// same as tls.crt, tls.key, and SignerFile, ClientsFile.
 	CA = "ca"
 	// FrontProxyCA signs clients that may name other users in request headers.
 	// Keys: front-proxy-ca.crt, front-proxy-ca.key.
@@ -40,7 +41,7 @@ const (
 
 // Anchors are the Secrets that everything else is verified with: certificates of
 // nodes, kubeconfigs, tokens. To replace one at once would cut all of that off, so
-// Issue makes them when they are missing and never replaces their keys.
+// their keys are replaced in steps; see Phase.
 var Anchors = []string{CA, FrontProxyCA, ServiceAccount}
 
 // Validity and renewal.
@@ -65,8 +66,13 @@ type Input struct {
 	// Existing is the data of the Secrets that exist, by the names of this package.
 	Existing map[string]map[string][]byte
 	// Rotate holds the names of Secrets whose contents shall be replaced even if
-	// they are good. Anchors are left out of it: see there.
+	// they are good. For an anchor it begins a rotation, unless one is under way.
 	Rotate map[string]bool
+	// Advance holds the anchors whose rotation may take its next step: what the last
+	// step has made is in use everywhere.
+	Advance map[string]bool
+	// Own is the user's authority, which becomes CA. Nil: one is generated.
+	Own *Authority
 	// SANs of the serving certificate; see ServingSANs.
 	SANs SANs
 	// Konnectivity tells whether the tenant has a konnectivity server.
@@ -81,8 +87,43 @@ type Result struct {
 	Data map[string]map[string][]byte
 	// Changed are the names of Secrets whose data differs from the input, sorted.
 	Changed []string
+	// Notes tell what was done and why, in no order.
+	Notes []Note
+	// Refused is why the rotation of an anchor that is asked for doesn't begin.
+	Refused map[string]string
 	// NextRenewal is when Issue has something to do again, if nothing else changes.
 	NextRenewal time.Time
+}
+
+// Change is what was done to a Secret.
+type Change string
+
+// The values of Change.
+const (
+	// Issued: it was missing.
+	Issued Change = "Issued"
+	// Renewed: it was about to expire.
+	Renewed Change = "Renewed"
+	// Reissued: names, addresses or the authority have changed.
+	Reissued Change = "Reissued"
+	// Rotated: somebody asked for it.
+	Rotated Change = "Rotated"
+	// Repaired: it couldn't be read.
+	Repaired Change = "Repaired"
+	// TrustsNext: a rotation has begun, the next authority or key is being trusted.
+	TrustsNext Change = "TrustsNext"
+	// SignsAnew: the next authority or key signs.
+	SignsAnew Change = "SignsAnew"
+	// Retired: the former authority or key is no longer trusted.
+	Retired Change = "Retired"
+)
+
+// Note is something that was done.
+type Note struct {
+	// Secret is the name of the Secret, without the tenant's.
+	Secret string
+	// Change is what was done.
+	Change Change
 }
 
 // Authority returns the certificate and key (PEM) that sign the tenant's certificates and kubeconfigs.

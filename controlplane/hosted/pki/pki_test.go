@@ -54,9 +54,6 @@ func TestIssueRenewal(t *testing.T) {
 		{"another order of names", func(in *Input) { in.SANs.DNSNames = []string{"kubernetes", "demo.example.com"} }, nil},
 		{"another address", func(in *Input) { in.SANs.IPs = []net.IP{net.ParseIP("10.96.0.2")} }, []string{APIServer}},
 		{"rotate one", func(in *Input) { in.Rotate = map[string]bool{FrontProxyClient: true} }, []string{FrontProxyClient}},
-		{"rotate what others are verified with", func(in *Input) {
-			in.Rotate = map[string]bool{CA: true, FrontProxyCA: true, ServiceAccount: true}
-		}, nil},
 		{"certificate lost", func(in *Input) { delete(in.Existing, APIServer) }, []string{APIServer}},
 		{"certificate damaged", func(in *Input) {
 			in.Existing[APIServer] = map[string][]byte{"apiserver.crt": []byte("?"), "apiserver.key": []byte("?")}
@@ -116,6 +113,7 @@ func TestUnreadableAuthorityIsNotReplaced(t *testing.T) {
 	for name, data := range map[string]map[string][]byte{
 		"no key":  {"ca.crt": []byte("x")},
 		"garbage": {"ca.crt": []byte("x"), "ca.key": []byte("y")},
+		"no certificate": {"ca.key": []byte("x")},
 	} {
 		if _, err := Issue(Input{Now: start, Existing: map[string]map[string][]byte{CA: data}}); err == nil {
 			t.Errorf("%s: no error", name)
