@@ -11,6 +11,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
 )
 
@@ -100,7 +101,7 @@ func apiServerArgs(in Input) []string {
 		defaults["feature-gates"] = "ListFromCacheSnapshot=false"
 	}
 	fixed := flags{
-		"client-ca-file":                   pkiPath + "/ca.crt",
+		"client-ca-file":                   pkiPath + "/" + pki.ClientsFile,
 		"enable-admission-plugins":         admission(tenant, user),
 		"endpoint-reconciler-type":         "none", // the engine writes default/kubernetes; see package addons
 		"kubelet-client-certificate":       pkiPath + "/apiserver-kubelet-client.crt",

@@ -9,6 +9,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 )
 
 const (
@@ -38,10 +39,10 @@ func controllerManager(in Input) corev1.Container {
 			"authentication-kubeconfig":        conf,
 			"authorization-kubeconfig":         conf,
 			"bind-address":                     "0.0.0.0", // the kubelet of the management cluster probes it
-			"client-ca-file":                   pkiPath + "/ca.crt",
+			"client-ca-file":                   pkiPath + "/" + pki.ClientsFile,
 			"cluster-cidr":                     strings.Join(tenant.PodCIDRs(), ","),
 			"cluster-name":                     tenant.Name,
-			"cluster-signing-cert-file":        pkiPath + "/ca.crt",
+			"cluster-signing-cert-file":        pkiPath + "/" + pki.SignerFile,
 			"cluster-signing-key-file":         pkiPath + "/ca.key",
 			"controllers":                      "*,bootstrapsigner,tokencleaner",
 			"kubeconfig":                       conf,

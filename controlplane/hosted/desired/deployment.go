@@ -53,24 +53,37 @@ func strategy(wanted appsv1.DeploymentStrategy) appsv1.DeploymentStrategy {
 }
 
 // podMeta carries the hash of every Secret that a running component would not
-// notice the change of, so that a change rolls the pods.
+// notice the change of, so that a change rolls the pods. kube-apiserver reads its
+// certificates again when their files change, so a renewal leaves it alone; what it
+// is called, and who has signed for it, must not take as long as files take.
 func podMeta(in Input) metav1.ObjectMeta {
 	extra := in.Tenant.Spec.ControlPlane.Deployment.PodAdditionalMetadata
 	hashes := map[string]string{}
 	for label, suffix := range map[string]string{
-		"api-server-certificate":                pki.APIServer,
-		"api-server-kubelet-client-certificate": pki.APIServerKubeletClient,
-		"ca":                                    pki.CA,
-		"front-proxy-ca-certificate":            pki.FrontProxyCA,
-		"front-proxy-client-certificate":        pki.FrontProxyClient,
-		"service-account":                       pki.ServiceAccount,
-		"datastore":                             pki.DataStore,
-		"controller-manager-kubeconfig":         kubeconfig.ControllerManager,
-		"scheduler-kubeconfig":                  kubeconfig.Scheduler,
-		"konnectivity-kubeconfig":               kubeconfig.Konnectivity,
+		"ca":                            pki.CA,
+		"front-proxy-ca-certificate":    pki.FrontProxyCA,
+		"service-account":               pki.ServiceAccount,
+		"datastore":                     pki.DataStore,
+		"controller-manager-kubeconfig": kubeconfig.ControllerManager,
+		"scheduler-kubeconfig":          kubeconfig.Scheduler,
+		"konnectivity-kubeconfig":       kubeconfig.Konnectivity,
 	} {
 		if data, ok := in.Secrets[suffix]; ok {
-			hashes[kamajiv1alpha1.ComponentChecksumPrefix+label] = checksum(data)
+			hashes[kamajiv1alpha1.ComponentChecksumPrefix+label] = Checksum(data)
+		}
+	}
+	for label, file := range map[string]struct{ suffix, name string }{
+		"api-server-certificate":                {pki.APIServer, "apiserver.crt"},
+		"api-server-kubelet-client-certificate": {pki.APIServerKubeletClient, "apiserver-kubelet-client.crt"},
+		"front-proxy-client-certificate":        {pki.FrontProxyClient, "front-proxy-client.crt"},
+	} {
+		switch data, ok := in.Secrets[file.suffix]; {
+		case !ok:
+		case file.suffix == pki.APIServer && in.Tenant.KonnectivityPort() != 0:
+			// Not every release of the konnectivity server reads it again.
+			hashes[kamajiv1alpha1.ComponentChecksumPrefix+label] = Checksum(data)
+		default:
+			hashes[kamajiv1alpha1.ComponentChecksumPrefix+label] = pki.Identity(data[file.name])
 		}
 	}
 	return metav1.ObjectMeta{

@@ -61,6 +61,8 @@ type Input struct {
 	// Rotated is the value of the rotate annotation of Secrets that were rotated
 	// on request, by name: RFC 3339 times. It is kept from the live Secret.
 	Rotated map[string]string
+	// Retired is the same for the annotation that ends the rotation of an authority.
+	Retired map[string]string
 	// PriorityClass is the name of the PriorityClass of pods whose tenant names none; may be empty.
 	PriorityClass string
 	// ClusterConfiguration is the kubeadm document of the tenant, in YAML.

@@ -42,7 +42,7 @@ func input() desired.Input {
 		Storage:              desired.Storage{Endpoints: []string{"etcd-0.etcd:2379", "etcd-1.etcd:2379"}, Schema: "kamaji-system_customer1"},
 		ClusterConfiguration: "kind: ClusterConfiguration\n",
 		Secrets: map[string]map[string][]byte{
-			pki.CA:                       secret("ca.crt", "ca.key", "tls.crt", "tls.key"),
+			pki.CA:                       secret("ca.crt", "ca.key", "tls.crt", "tls.key", pki.SignerFile, pki.ClientsFile),
 			pki.FrontProxyCA:             secret("front-proxy-ca.crt", "front-proxy-ca.key"),
 			pki.ServiceAccount:           secret("sa.key", "sa.pub"),
 			pki.APIServer:                secret("apiserver.crt", "apiserver.key"),

@@ -57,9 +57,12 @@ func Secrets(in Input) []client.Object {
 	for _, suffix := range slices.Sorted(maps.Keys(in.Secrets)) {
 		data := in.Secrets[suffix]
 		meta := objectMeta(in.Tenant, Name(in.Tenant, suffix), suffix)
-		meta.Annotations = map[string]string{kamajiv1alpha1.ChecksumAnnotation: checksum(data)}
+		meta.Annotations = map[string]string{kamajiv1alpha1.ChecksumAnnotation: Checksum(data)}
 		if rotated := in.Rotated[suffix]; rotated != "" {
 			meta.Annotations[kamajiv1alpha1.RotateAnnotation] = rotated
+		}
+		if retired := in.Retired[suffix]; retired != "" {
+			meta.Annotations[kamajiv1alpha1.RetireAnnotation] = retired
 		}
 		kind := corev1.SecretTypeOpaque
 		switch suffix {
@@ -83,7 +86,7 @@ func Secrets(in Input) []client.Object {
 
 func configMap(tenant *kamajiv1alpha1.TenantControlPlane, suffix string, data map[string]string) *corev1.ConfigMap {
 	meta := objectMeta(tenant, Name(tenant, suffix), suffix)
-	meta.Annotations = map[string]string{kamajiv1alpha1.ChecksumAnnotation: checksum(data)}
+	meta.Annotations = map[string]string{kamajiv1alpha1.ChecksumAnnotation: Checksum(data)}
 	return &corev1.ConfigMap{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMap"},
 		ObjectMeta: meta, Data: data,
@@ -121,9 +124,9 @@ func with(all ...map[string]string) map[string]string {
 	return out
 }
 
-// checksum is 32 hexadecimal digits of SHA-256, short enough for a label value.
+// Checksum is 32 hexadecimal digits of SHA-256, short enough for a label value.
 // Lengths are part of it, so that no byte can move from one entry to the next.
-func checksum[V string | []byte](data map[string]V) string {
+func Checksum[V string | []byte](data map[string]V) string {
 	sum := sha256.New()
 	for _, key := range slices.Sorted(maps.Keys(data)) {
 		fmt.Fprintf(sum, "%d:%s%d:%s", len(key), key, len(data[key]), data[key])

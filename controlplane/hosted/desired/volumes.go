@@ -42,7 +42,7 @@ func volumes(in Input) []corev1.Volume {
 	out := []corev1.Volume{
 		projected(pkiVolume,
 			source(pki.APIServer, "apiserver.crt", "apiserver.key"),
-			source(pki.CA, "ca.crt"),
+			source(pki.CA, "ca.crt", pki.ClientsFile),
 			source(pki.APIServerKubeletClient, "apiserver-kubelet-client.crt", "apiserver-kubelet-client.key"),
 			source(pki.FrontProxyCA, "front-proxy-ca.crt"),
 			source(pki.FrontProxyClient, "front-proxy-client.crt", "front-proxy-client.key"),
@@ -50,7 +50,7 @@ func volumes(in Input) []corev1.Volume {
 			source(pki.DataStore, "ca.crt", "server.crt", "server.key"),
 		),
 		projected(controllerManagerPKIVolume,
-			source(pki.CA, "ca.crt", "ca.key"),
+			source(pki.CA, "ca.crt", "ca.key", pki.SignerFile, pki.ClientsFile),
 			source(pki.FrontProxyCA, "front-proxy-ca.crt"),
 			source(pki.ServiceAccount, "sa.key"),
 		),

@@ -51,15 +51,22 @@ func Issue(in Input) (Result, error) {
 	}
 	out := Result{Data: map[string]map[string][]byte{}}
 	for _, f := range files {
-		data, due, err := file{in.Cluster, f.server, in.CACert, f.leaf}.renew(ca, in.Existing[f.secret][f.key], in.Rotate[f.secret], in.Now)
+		have := in.Existing[f.secret][f.key]
+		data, due, why, err := file{in.Cluster, f.server, in.CACert, f.leaf}.renew(ca, have, in.Rotate[f.secret], in.Now)
 		if err != nil {
 			return Result{}, fmt.Errorf("%s in Secret %s: %w", f.key, f.secret, err)
+		}
+		if why == "" && !bytes.Equal(data, have) {
+			why = pki.Reissued
+		}
+		if why != "" {
+			out.Notes = append(out.Notes, pki.Note{Secret: f.secret, Change: why})
 		}
 		if out.Data[f.secret] == nil {
 			out.Data[f.secret] = map[string][]byte{}
 		}
 		out.Data[f.secret][f.key] = data
-		if out.NextRenewal.IsZero() || due.Before(out.NextRenewal) {
+		if !due.IsZero() && (out.NextRenewal.IsZero() || due.Before(out.NextRenewal)) {
 			out.NextRenewal = due
 		}
 	}
@@ -82,20 +89,25 @@ type file struct {
 	leaf    pki.Leaf
 }
 
-// renew keeps the client certificate of an existing kubeconfig while it is good.
-// The rest is rendered anew, which gives the same bytes for the same contents.
-func (f file) renew(ca *pki.Authority, have []byte, rotate bool, now time.Time) ([]byte, time.Time, error) {
+// renew keeps the client certificate of an existing kubeconfig while it is good, and
+// says why it doesn't. The rest is rendered anew, which gives the same bytes for the
+// same contents.
+func (f file) renew(ca *pki.Authority, have []byte, rotate bool, now time.Time) ([]byte, time.Time, pki.Change, error) {
 	certPEM, keyPEM, _ := ClientCertificate(have)
 	due, good := ca.Good(f.leaf, certPEM, keyPEM, now)
+	why := pki.Change("")
 	if !good || rotate {
+		if why = pki.Why(certPEM, good, due, now); len(have) > 0 && len(certPEM) == 0 {
+			why = pki.Repaired
+		}
 		var err error
 		if certPEM, keyPEM, err = ca.Sign(f.leaf, now); err != nil {
-			return nil, time.Time{}, err
+			return nil, time.Time{}, why, err
 		}
-		due = now.Add(pki.LeafValidity - pki.LeafRenewBefore)
+		due = ca.Due(certPEM)
 	}
 	data, err := render(f.cluster, f.server, f.caCert, f.leaf.CommonName, certPEM, keyPEM)
-	return data, due, err
+	return data, due, why, err
 }
 
 // ClientCertificate returns the embedded certificate and key (PEM) of the current

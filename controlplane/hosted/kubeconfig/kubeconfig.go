@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 )
 
 // Names of the Secrets, without the tenant's name and a dash in front.
@@ -67,6 +68,8 @@ type Result struct {
 	Data map[string]map[string][]byte
 	// Changed are the names of Secrets whose data differs from the input, sorted.
 	Changed []string
+	// Notes tell what was done and why, in no order; several may be about one Secret.
+	Notes []pki.Note
 	// NextRenewal is when Issue has something to do again, if nothing else changes.
 	NextRenewal time.Time
 }

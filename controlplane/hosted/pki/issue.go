@@ -221,7 +221,7 @@ func (s *set) leaf(secret, file string, by anchor, leaf Leaf) error {
 	certPEM, keyPEM := have[file+".crt"], have[file+".key"]
 	due, good := by.signer.Good(leaf, certPEM, keyPEM, s.in.Now)
 	if !good || s.in.Rotate[secret] {
-		s.note(secret, why(have[file+".crt"], good, due, s.in.Now))
+		s.note(secret, Why(have[file+".crt"], good, due, s.in.Now))
 		var err error
 		if certPEM, keyPEM, err = by.signer.Sign(leaf, s.in.Now); err != nil {
 			return fmt.Errorf("certificate in Secret %s: %w", secret, err)
@@ -244,8 +244,8 @@ func chained(certPEM, chain []byte) []byte {
 	return join(pem.EncodeToMemory(block), chain)
 }
 
-// why a certificate is replaced.
-func why(have []byte, good bool, due, now time.Time) Change {
+// Why a certificate (PEM) is replaced that Good has judged.
+func Why(have []byte, good bool, due, now time.Time) Change {
 	switch {
 	case len(have) == 0:
 		return Issued

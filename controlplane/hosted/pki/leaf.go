@@ -134,6 +134,21 @@ func Identity(certPEM []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))[:32]
 }
 
+// SignedFor is the common name in a certificate that the signer (both PEM) has signed, empty if it hasn't.
+func SignedFor(signerPEM, certPEM []byte) string {
+	signer, certs := certificates(signerPEM), certificates(certPEM)
+	if len(signer) == 0 || len(certs) == 0 || certs[0].CheckSignatureFrom(signer[0]) != nil {
+		return ""
+	}
+	return certs[0].Subject.CommonName
+}
+
+// Fingerprint stands for a file: 16 hexadecimal digits.
+func Fingerprint(file []byte) string {
+	sum := sha256.Sum256(file)
+	return hex.EncodeToString(sum[:])[:16]
+}
+
 // Expiry is when the first certificate in PEM ends, zero for garbage.
 func Expiry(certPEM []byte) time.Time {
 	certs := certificates(certPEM)

@@ -111,8 +111,8 @@ func TestAuthorityKeepsItsKey(t *testing.T) {
 
 func TestUnreadableAuthorityIsNotReplaced(t *testing.T) {
 	for name, data := range map[string]map[string][]byte{
-		"no key":  {"ca.crt": []byte("x")},
-		"garbage": {"ca.crt": []byte("x"), "ca.key": []byte("y")},
+		"no key":         {"ca.crt": []byte("x")},
+		"garbage":        {"ca.crt": []byte("x"), "ca.key": []byte("y")},
 		"no certificate": {"ca.key": []byte("x")},
 	} {
 		if _, err := Issue(Input{Now: start, Existing: map[string]map[string][]byte{CA: data}}); err == nil {

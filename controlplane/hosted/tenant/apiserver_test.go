@@ -5,16 +5,21 @@ package tenant_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
@@ -24,8 +29,11 @@ import (
 // Deployment as a process, with the container's own arguments and the files that
 // its volumes would hold, and leads connections to the Service there.
 type kubelet struct {
-	mu    sync.Mutex
+	mu sync.Mutex
+	// ports are those of the processes, by the address of the Service.
 	ports map[string]string
+	// processes by the name of the Deployment.
+	processes map[string]*exec.Cmd
 }
 
 // dial is what kube-proxy does.
@@ -39,10 +47,48 @@ func (k *kubelet) dial(ctx context.Context, network, address string) (net.Conn, 
 	return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort("127.0.0.1", port))
 }
 
-// run starts the API server of a Deployment behind serviceAddress.
-func (k *kubelet) run(t *testing.T, c client.Client, deployment *appsv1.Deployment, serviceAddress string) {
+// run starts the API server of a Deployment behind serviceAddress, until life ends.
+func (k *kubelet) run(life *testing.T, c client.Client, deployment *appsv1.Deployment, serviceAddress string) {
+	life.Helper()
+	port, _ := k.start(life, life, c, deployment)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ports[serviceAddress] = port
+}
+
+// roll replaces the API server as a rollout does: a new one with the files as they are now, and when that is ready, the
+// end of the former one, which finishes what it has begun.
+func (k *kubelet) roll(t, life *testing.T, c client.Client, deployment *appsv1.Deployment, serviceAddress string) {
 	t.Helper()
-	root := t.TempDir()
+	port, next := k.start(t, life, c, deployment)
+	anyone := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // as a probe
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://127.0.0.1:"+port+"/readyz", http.NoBody)
+		if err != nil {
+			return false, err
+		}
+		response, err := anyone.Do(request)
+		if err != nil {
+			return false, nil //nolint:nilerr // not yet
+		}
+		return response.StatusCode == http.StatusOK, response.Body.Close()
+	})
+	if err != nil {
+		t.Fatalf("the new kube-apiserver doesn't get ready: %v", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ports[serviceAddress] = port
+	former := k.processes[deployment.Name]
+	k.processes[deployment.Name] = next
+	if err := former.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("ending the former kube-apiserver: %v", err)
+	}
+}
+
+func (k *kubelet) start(t, life *testing.T, c client.Client, deployment *appsv1.Deployment) (string, *exec.Cmd) {
+	t.Helper()
+	root := life.TempDir()
 	pod := deployment.Spec.Template.Spec
 	var container corev1.Container
 	for _, candidate := range pod.Containers {
@@ -78,17 +124,20 @@ func (k *kubelet) run(t *testing.T, c client.Client, deployment *appsv1.Deployme
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting the tenant's kube-apiserver: %v", err)
 	}
-	t.Cleanup(func() {
+	life.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if t.Failed() {
+		if life.Failed() {
 			lines := strings.Split(log.String(), "\n")
-			t.Logf("kube-apiserver %s\n%s", strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-15):], "\n"))
+			life.Logf("kube-apiserver %s\n%s", strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-15):], "\n"))
 		}
 	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.ports[serviceAddress] = port
+	if k.processes[deployment.Name] == nil {
+		k.processes[deployment.Name] = cmd
+	}
+	return port, cmd
 }
 
 // fill writes what a volume holds. A missing Secret or key fails the test, as it

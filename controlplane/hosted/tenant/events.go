@@ -3,12 +3,17 @@
 package tenant
 
 import (
+	"maps"
+	"slices"
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
 
@@ -37,21 +42,51 @@ func (r *Reconciler) announce(before, after *kamajiv1alpha1.TenantControlPlane) 
 	r.Recorder.Eventf(after, nil, kind, news.Reason, "Reconcile", "%s", news.Message)
 }
 
-// refuse tells of requests to rotate what everything else is verified with. The
-// annotation stays, and it is told again from time to time, until somebody takes
-// it off.
-func (r *Reconciler) refuse(s *scope) {
+// refuse tells why rotations that were asked for don't begin. It is told again from
+// time to time, until somebody takes the annotation off or removes the cause.
+func (r *Reconciler) refuse(s *scope, refused map[string]string) {
 	key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskRefusal}
-	if told, _ := r.memory.done(key, s.refused, s.now); told {
+	var inputs []string
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		inputs = append(inputs, name, refused[name])
+	}
+	if told, _ := r.memory.done(key, inputs, s.now); told {
 		return
 	}
-	r.memory.remember(key, s.refused, s.now)
-	for _, name := range s.refused {
+	r.memory.remember(key, inputs, s.now)
+	for name, why := range refused {
 		// Events that differ in nothing but their text are counted as one, so the Secret is part of it.
-		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.tenant.Namespace, Name: desired.Name(s.tenant, name)}}
-		r.Recorder.Eventf(s.tenant, secret, corev1.EventTypeWarning, "RotationRefused", "Rotate",
-			"annotation %s on Secret %s is ignored: this release can't have the old and the new key trusted for a while, so nodes, kubeconfigs or tokens "+
-				"would stop working at once. Remove the annotation; certificates of authorities are renewed by themselves. If the key has leaked, delete the Secret, "+
-				"which replaces it, and join all nodes again", kamajiv1alpha1.RotateAnnotation, secret.Name)
+		r.Recorder.Eventf(s.tenant, s.reference(name), corev1.EventTypeWarning, kamajiv1alpha1.RotationRefusedReason, "Rotate", "%s", why)
 	}
+}
+
+// reference names a Secret of the tenant in an Event.
+func (s *scope) reference(name string) *corev1.Secret {
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.tenant.Namespace, Name: desired.Name(s.tenant, name)}}
+}
+
+// changes are the Events for what was done to Secrets.
+var changes = map[pki.Change]struct{ kind, reason, text string }{
+	pki.Issued:     {corev1.EventTypeNormal, "CertificatesIssued", "issued"},
+	pki.Renewed:    {corev1.EventTypeNormal, "CertificatesRenewed", "renewed before they expire"},
+	pki.Reissued:   {corev1.EventTypeNormal, "CertificatesReissued", "issued anew for other names, addresses, or by another authority"},
+	pki.Rotated:    {corev1.EventTypeNormal, "CertificatesRotated", "issued anew on request"},
+	pki.Repaired:   {corev1.EventTypeWarning, "SecretRepaired", "could not be used and was repaired"},
+	pki.TrustsNext: {corev1.EventTypeNormal, "NextAuthorityTrusted", "has the next authority or key beside the present one; both are being made trusted"},
+	pki.SignsAnew:  {corev1.EventTypeNormal, "NextAuthoritySigns", "signs with the next authority or key; the former one is still trusted"},
+	pki.Retired:    {corev1.EventTypeNormal, "FormerAuthorityRetired", "no longer has the former authority or key"},
+}
+
+// tell makes one Event for each kind of change, however many Secrets it concerns.
+func (r *Reconciler) tell(s *scope) {
+	by := map[pki.Change][]string{}
+	for _, n := range s.notes {
+		by[n.Change] = append(by[n.Change], n.Secret)
+	}
+	for change, names := range by {
+		slices.Sort(names)
+		e := changes[change]
+		r.Recorder.Eventf(s.tenant, s.reference(names[0]), e.kind, e.reason, "Issue", "%s: %s", strings.Join(slices.Compact(names), ", "), e.text)
+	}
+	s.notes = nil
 }

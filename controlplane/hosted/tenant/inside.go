@@ -18,6 +18,8 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/addons"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeadm"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/remote"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
@@ -65,7 +67,41 @@ func (r *Reconciler) inside(ctx context.Context, s *scope) error {
 	}
 	s.due(next)
 	reportInside(s, digest(inputs...))
+	return r.rotated(ctx, s)
+}
+
+// rotated does what a rotation of the authority needs in the tenant once the documents are written: to know that they
+// are, and which nodes have followed.
+func (r *Reconciler) rotated(ctx context.Context, s *scope) error {
+	step := s.rotation.phases[pki.CA]
+	if step == pki.Settled {
+		return nil
+	}
+	key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskTrust}
+	inputs := []string{string(s.secrets[pki.CA]["ca.crt"])}
+	if known, _ := r.memory.done(key, inputs, s.now); !known {
+		s.due(s.now)
+	}
+	r.memory.remember(key, inputs, s.now)
+	if step != pki.Retiring {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, insideTimeout)
+	defer cancel()
+	tenant, err := r.access(s)
+	if err != nil {
+		return err
+	}
+	if err := r.witness(ctx, s, tenant); err != nil {
+		return phase.WaitFor(lastRetry, kamajiv1alpha1.TenantUnreachableReason, "%v", err)
+	}
 	return nil
+}
+
+// access is a client of the tenant, with the rights of an administrator.
+func (r *Reconciler) access(s *scope) (*remote.Tenant, error) {
+	address := net.JoinHostPort(s.service.Spec.ClusterIP, strconv.Itoa(int(s.tenant.Port())))
+	return r.Remote.Tenant(client.ObjectKeyFromObject(s.tenant), s.secrets[kubeconfig.Admin][kubeconfig.SuperAdminService], address)
 }
 
 // configure writes into the tenant. The permissions of its administrators and of
@@ -76,8 +112,7 @@ func (r *Reconciler) configure(ctx context.Context, s *scope, input addons.Input
 	unreachable := func(err error) error {
 		return phase.Wait(kamajiv1alpha1.TenantUnreachableReason, "the tenant's API server does not answer: %v", err)
 	}
-	address := net.JoinHostPort(s.service.Spec.ClusterIP, strconv.Itoa(int(s.tenant.Port())))
-	tenant, err := r.Remote.Tenant(client.ObjectKeyFromObject(s.tenant), s.secrets[kubeconfig.Admin][kubeconfig.SuperAdminService], address)
+	tenant, err := r.access(s)
 	if err != nil {
 		return err
 	}

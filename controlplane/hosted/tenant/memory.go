@@ -26,6 +26,8 @@ const (
 	taskInside  task = "inside"
 	taskDelete  task = "delete"
 	taskRefusal task = "refusal"
+	taskTrust   task = "trust"
+	taskNodes   task = "nodes"
 )
 
 type memoryKey struct {
@@ -86,7 +88,7 @@ func (m *memory) backOff(key memoryKey, first, most time.Duration) time.Duration
 func (m *memory) forget(tenant types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal} {
+	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes} {
 		delete(m.tasks, memoryKey{tenant: tenant, task: task})
 	}
 }

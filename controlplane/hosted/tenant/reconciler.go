@@ -23,6 +23,7 @@ import (
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/remote"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
@@ -84,13 +85,18 @@ type scope struct {
 	tenant *kamajiv1alpha1.TenantControlPlane
 	now    time.Time
 
-	// existing is the data of the tenant's Secrets, rotate and rotated what their
-	// annotations ask for and say, refused what they ask for in vain, all by name
-	// without the tenant's.
-	existing map[string]map[string][]byte
-	rotate   map[string]bool
-	rotated  map[string]string
-	refused  []string
+	// existing is the data of the tenant's Secrets, rotate, rotated, retire and
+	// retired what their annotations ask for and say, all by name without the
+	// tenant's.
+	existing        map[string]map[string][]byte
+	rotate          map[string]bool
+	rotated         map[string]string
+	retire, retired map[string]string
+
+	// notes is what was done to Secrets, to be told once it is written.
+	notes []pki.Note
+	// rotation tells how far rotations of authorities are, nil before that is known.
+	rotation *rotation
 
 	// storage and secrets are inputs of the workload.
 	storage  desired.Storage

@@ -4,17 +4,13 @@ package tenant_test
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
@@ -66,33 +62,5 @@ func (w *world) rotates(t *testing.T, tenant string, asked, with []string) {
 }
 
 func (w *world) rotation(t *testing.T) {
-	for _, suffix := range []string{"ca", "front-proxy-ca-certificate", "sa-certificate"} {
-		before := w.secret(t, name+"-"+suffix)
-		w.annotate(t, before.DeepCopy(), kamajiv1alpha1.RotateAnnotation, "")
-		w.eventually(t, func(ctx context.Context) string { return w.warned(ctx, "Secret "+before.Name+" is ignored") })
-		after := w.secret(t, before.Name)
-		if value, ok := after.Annotations[kamajiv1alpha1.RotateAnnotation]; !ok || value != "" {
-			t.Errorf("the annotation of %s became %q, %v", before.Name, value, ok)
-		}
-		if diff := cmp.Diff(before.Data, after.Data); diff != "" {
-			t.Errorf("%s was replaced", before.Name)
-		}
-	}
 	w.rotates(t, name, []string{"datastore-certificate", "scheduler-kubeconfig"}, nil)
-}
-
-// warned looks for an Event that refuses a rotation.
-func (w *world) warned(ctx context.Context, text string) string {
-	list := &eventsv1.EventList{}
-	if err := w.client.List(ctx, list, client.InNamespace(system)); err != nil {
-		return err.Error()
-	}
-	var notes []string
-	for _, e := range list.Items {
-		if e.Reason == "RotationRefused" && e.Type == corev1.EventTypeWarning && strings.Contains(e.Note, text) {
-			return ""
-		}
-		notes = append(notes, e.Reason)
-	}
-	return fmt.Sprintf("no warning with %q among %v", text, notes)
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -46,7 +45,8 @@ func (s *scope) read(ctx context.Context, reader client.Reader) error {
 		})
 	}
 	wg.Wait()
-	s.existing, s.rotate, s.rotated, s.refused = map[string]map[string][]byte{}, map[string]bool{}, map[string]string{}, nil
+	s.existing, s.rotate, s.rotated = map[string]map[string][]byte{}, map[string]bool{}, map[string]string{}
+	s.retire, s.retired = map[string]string{}, map[string]string{}
 	for i, secret := range secrets {
 		if secret != nil {
 			s.take(generated[i], secret)
@@ -57,13 +57,18 @@ func (s *scope) read(ctx context.Context, reader client.Reader) error {
 
 func (s *scope) take(name string, secret *corev1.Secret) {
 	s.existing[name] = secret.Data
+	switch retire := secret.Annotations[kamajiv1alpha1.RetireAnnotation]; retire {
+	case "":
+	case kamajiv1alpha1.RetireNow, kamajiv1alpha1.RetireHold:
+		s.retire[name] = retire
+	default:
+		s.retired[name] = retire
+	}
 	asked, ok := secret.Annotations[kamajiv1alpha1.RotateAnnotation]
 	switch {
 	case !ok:
 	case asked != "":
 		s.rotated[name] = asked
-	case slices.Contains(pki.Anchors, name):
-		s.refused = append(s.refused, name)
 	case name == kubeconfig.Konnectivity:
 		// What is secret in it is the certificate of another Secret.
 		s.rotate[name], s.rotate[pki.Konnectivity] = true, true

@@ -100,7 +100,11 @@ func summarise(s *scope, outcome error) {
 		status.ObservedGeneration = s.tenant.Generation
 		meta.RemoveStatusCondition(&status.Conditions, kamajiv1alpha1.DeletingCondition)
 	}
+	reportRotation(s)
 	p := stage(s.tenant)
+	if p == kamajiv1alpha1.PhaseReady && s.rotation != nil && s.rotation.phases[pki.CA] != pki.Settled {
+		p = kamajiv1alpha1.PhaseCertificateAuthorityRotating
+	}
 	status.Kubernetes.Version.Status = &p
 }
 

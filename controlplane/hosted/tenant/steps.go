@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeadm"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
@@ -70,50 +68,6 @@ func (r *Reconciler) address(_ context.Context, s *scope) error {
 	return nil
 }
 
-// certificates issues what is missing, wrong or about to expire.
-func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
-	sans, err := pki.ServingSANs(s.tenant, s.endpoint)
-	if err != nil {
-		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
-	}
-	var result pki.Result
-	err = r.generate(ctx, s, func() (bool, error) {
-		result, err = pki.Issue(pki.Input{
-			Existing: s.existing, Rotate: s.rotate, SANs: sans,
-			Konnectivity: s.tenant.Spec.Addons.Konnectivity != nil, Now: s.now,
-		})
-		return len(result.Changed) > 0, err
-	})
-	if err != nil {
-		return fmt.Errorf("issuing certificates: %w", err)
-	}
-	r.refuse(s)
-	maps.Copy(s.secrets, result.Data)
-	s.due(result.NextRenewal)
-	return nil
-}
-
-// kubeconfigs makes those of people and of components.
-func (r *Reconciler) kubeconfigs(ctx context.Context, s *scope) error {
-	var result kubeconfig.Result
-	err := r.generate(ctx, s, func() (bool, error) {
-		var err error
-		result, err = kubeconfig.Issue(kubeconfig.Input{
-			Existing: s.existing, Rotate: s.rotate,
-			CACert: s.secrets[pki.CA]["ca.crt"], CAKey: s.secrets[pki.CA]["ca.key"],
-			KonnectivityCert: s.secrets[pki.Konnectivity]["tls.crt"], KonnectivityKey: s.secrets[pki.Konnectivity]["tls.key"],
-			Cluster: s.tenant.Name, Endpoint: s.endpoint, LocalPort: s.tenant.Port(), Now: s.now,
-		})
-		return len(result.Changed) > 0, err
-	})
-	if err != nil {
-		return fmt.Errorf("issuing kubeconfigs: %w", err)
-	}
-	maps.Copy(s.secrets, result.Data)
-	s.due(result.NextRenewal)
-	return nil
-}
-
 // workload writes all objects of the tenant in this cluster and waits until one
 // pod of the wanted version serves.
 func (r *Reconciler) workload(ctx context.Context, s *scope) error {
@@ -128,16 +82,15 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	if err != nil {
 		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
 	}
-	for name := range s.rotate {
-		s.rotated[name] = s.now.UTC().Format(timeFormat)
-	}
+	s.stamp()
 	objects := desired.Workload(desired.Input{
 		Tenant: s.tenant, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
-		Rotated: s.rotated, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
+		Rotated: s.rotated, Retired: s.retired, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
 	})
 	if err := r.write(ctx, s, objects); err != nil {
 		return explain(err)
 	}
+	r.tell(s)
 	report(s, objects)
 	reportPublished(s, objects)
 	return rollout(s.deployment, s.tenant.Replicas())

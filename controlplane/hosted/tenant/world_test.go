@@ -5,6 +5,7 @@ package tenant_test
 import (
 	"context"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +81,7 @@ func start(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{client: c, etcd: storagetest.StartEtcd(t), kubelet: &kubelet{ports: map[string]string{}}, manager: mgr}
+	w := &world{client: c, etcd: storagetest.StartEtcd(t), kubelet: &kubelet{ports: map[string]string{}, processes: map[string]*exec.Cmd{}}, manager: mgr}
 	w.stores = storage.NewPool(storage.Openers{etcd.Name: etcd.Open})
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := storage.IndexUsers(ctx, mgr.GetFieldIndexer(), ""); err != nil {

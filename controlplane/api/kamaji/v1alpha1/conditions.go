@@ -18,6 +18,9 @@ const (
 	TenantConfiguredCondition = "TenantConfigured"
 	// RoutedCondition: the API server is published as asked for; TLSRoutes were accepted.
 	RoutedCondition = "Routed"
+	// AuthorityRotatingCondition: an authority or the key of tokens is being replaced, and what that waits for. It is
+	// False with RotationRefusedReason when it can't begin, and absent otherwise. It is no part of Ready.
+	AuthorityRotatingCondition = "CertificateAuthorityRotating"
 	// DeletingCondition: says what the deletion waits for.
 	DeletingCondition = "Deleting"
 )
@@ -56,6 +59,18 @@ const (
 	NamespaceTerminatingReason = "NamespaceTerminating"
 	// ForeignObjectReason: an object with a needed name belongs to somebody else.
 	ForeignObjectReason = "ForeignObject"
+	// CorruptSecretReason: an authority or key can't be read, and nothing is left to repair it from.
+	CorruptSecretReason = "CorruptSecret"
+)
+
+// Reasons of AuthorityRotatingCondition.
+const (
+	// TrustingNextReason: the next one is being made known everywhere; the present one signs.
+	TrustingNextReason = "TrustingNext"
+	// RetiringReason: the next one signs; the former one is trusted until nobody needs it.
+	RetiringReason = "Retiring"
+	// RotationRefusedReason: a rotation that was asked for can't begin.
+	RotationRefusedReason = "RotationRefused"
 )
 
 // Conditions of a DataStore.

@@ -13,8 +13,26 @@ const (
 
 	// RotateAnnotation on a certificate or kubeconfig Secret requests new contents
 	// when it is empty; it then becomes the RFC 3339 time of the rotation. On
-	// authorities and the key of ServiceAccount tokens it is ignored and stays.
+	// authorities and the key of ServiceAccount tokens it begins a rotation in steps,
+	// in which the old and the new one are trusted.
 	RotateAnnotation = "certs.kamaji.clastix.io/rotate"
+
+	// RetireAnnotation on the Secret of an authority, or of the key of ServiceAccount
+	// tokens, says when its rotation ends: RetireNow, RetireHold, or, without it, once
+	// it is proven that nobody needs the former one. RetireNow becomes the RFC 3339
+	// time at which the former one was dropped.
+	RetireAnnotation = "certs.kamaji.clastix.io/retire"
+
+	// RetireNow drops the former authority or key as soon as the next one is in use,
+	// whoever still needs it.
+	RetireNow = "now"
+
+	// RetireHold keeps the former authority until the annotation changes.
+	RetireHold = "hold"
+
+	// AuthorityAnnotation on a Node of a tenant holds the fingerprint of the authority
+	// that it has joined with, noted during a rotation.
+	AuthorityAnnotation = "certs.kamaji.clastix.io/authority"
 
 	// KubeconfigSecretKeyAnnotation on a TenantControlPlane names the key of the
 	// admin kubeconfig Secret that automation uses, by default super-admin.conf.

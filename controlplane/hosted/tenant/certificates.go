@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenant
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
+)
+
+// certificates issues what is missing, wrong or about to expire, and takes the
+// next step of rotations.
+func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
+	sans, err := pki.ServingSANs(s.tenant, s.endpoint)
+	if err != nil {
+		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
+	}
+	var (
+		result   pki.Result
+		progress rotation
+	)
+	err = r.generate(ctx, s, func() (bool, error) {
+		if progress, err = r.progress(ctx, s); err != nil {
+			return false, err
+		}
+		result, err = pki.Issue(pki.Input{
+			Existing: s.existing, Rotate: s.rotate, Advance: progress.advance, SANs: sans,
+			Konnectivity: s.tenant.Spec.Addons.Konnectivity != nil, Now: s.now,
+		})
+		if err != nil {
+			// Neither waiting nor trying again helps, but a restored Secret does, and it wakes the tenant.
+			err = phase.Wait(kamajiv1alpha1.CorruptSecretReason, "%v: restore it from a backup, or delete the Secret to have a new one made; "+
+				"then nodes have to join again and kubeconfigs are replaced", err)
+		}
+		return len(result.Changed) > 0, err
+	})
+	if err != nil {
+		return err
+	}
+	progress.follow(result)
+	s.rotation = &progress
+	r.refuse(s, result.Refused)
+	s.notes = append(s.notes, result.Notes...)
+	maps.Copy(s.secrets, result.Data)
+	s.due(result.NextRenewal)
+	return nil
+}
+
+// kubeconfigs makes those of people and of components.
+func (r *Reconciler) kubeconfigs(ctx context.Context, s *scope) error {
+	var result kubeconfig.Result
+	err := r.generate(ctx, s, func() (bool, error) {
+		var err error
+		result, err = kubeconfig.Issue(kubeconfig.Input{
+			Existing: s.existing, Rotate: s.rotate,
+			CACert: s.secrets[pki.CA]["ca.crt"], CAKey: s.secrets[pki.CA]["ca.key"],
+			KonnectivityCert: s.secrets[pki.Konnectivity]["tls.crt"], KonnectivityKey: s.secrets[pki.Konnectivity]["tls.key"],
+			Cluster: s.tenant.Name, Endpoint: s.endpoint, LocalPort: s.tenant.Port(), Now: s.now,
+		})
+		return len(result.Changed) > 0, err
+	})
+	if err != nil {
+		return fmt.Errorf("issuing kubeconfigs: %w", err)
+	}
+	s.notes = append(s.notes, result.Notes...)
+	maps.Copy(s.secrets, result.Data)
+	s.due(result.NextRenewal)
+	return nil
+}
+
+// stamp writes down in annotations what was done at somebody's request. That for
+// an anchor stays as it is until a rotation has begun, or ended.
+func (s *scope) stamp() {
+	now := s.now.UTC().Format(timeFormat)
+	for name := range s.rotate {
+		if !slices.Contains(pki.Anchors, name) || slices.Contains(s.notes, pki.Note{Secret: name, Change: pki.TrustsNext}) {
+			s.rotated[name] = now
+		}
+	}
+	for name, value := range s.retire {
+		if value == kamajiv1alpha1.RetireNow && slices.Contains(s.notes, pki.Note{Secret: name, Change: pki.Retired}) {
+			s.retired[name] = now
+		}
+	}
+}
