@@ -52,12 +52,9 @@ func Issue(in Input) (Result, error) {
 	out := Result{Data: map[string]map[string][]byte{}}
 	for _, f := range files {
 		have := in.Existing[f.secret][f.key]
-		data, due, why, err := file{in.Cluster, f.server, in.CACert, f.leaf}.renew(ca, have, in.Rotate[f.secret], in.Now)
+		data, due, why, err := file{in.Cluster, cluster(f.server, in.CACert), f.leaf}.renew(ca, have, in.Rotate[f.secret], in.Now)
 		if err != nil {
 			return Result{}, fmt.Errorf("%s in Secret %s: %w", f.key, f.secret, err)
-		}
-		if why == "" && !bytes.Equal(data, have) {
-			why = pki.Reissued
 		}
 		if why != "" {
 			out.Notes = append(out.Notes, pki.Note{Secret: f.secret, Change: why})
@@ -71,7 +68,7 @@ func Issue(in Input) (Result, error) {
 		}
 	}
 	if len(in.KonnectivityCert) > 0 {
-		data, err := render(in.Cluster, local, in.CACert, pki.KonnectivityUser, in.KonnectivityCert, in.KonnectivityKey)
+		data, err := render(in.Cluster, cluster(local, in.CACert), pki.KonnectivityUser, in.KonnectivityCert, in.KonnectivityKey)
 		if err != nil {
 			return Result{}, fmt.Errorf("kubeconfig in Secret %s: %w", Konnectivity, err)
 		}
@@ -83,10 +80,13 @@ func Issue(in Input) (Result, error) {
 
 // file is one kubeconfig as it should be.
 type file struct {
-	cluster string
-	server  endpoint.Server
-	caCert  []byte
+	name    string
+	cluster clientcmdapi.Cluster
 	leaf    pki.Leaf
+}
+
+func cluster(server endpoint.Server, caCert []byte) clientcmdapi.Cluster {
+	return clientcmdapi.Cluster{Server: server.URL(), TLSServerName: server.ServerName, CertificateAuthorityData: caCert}
 }
 
 // renew keeps the client certificate of an existing kubeconfig while it is good, and
@@ -106,8 +106,31 @@ func (f file) renew(ca *pki.Authority, have []byte, rotate bool, now time.Time) 
 		}
 		due = ca.Due(certPEM)
 	}
-	data, err := render(f.cluster, f.server, f.caCert, f.leaf.CommonName, certPEM, keyPEM)
+	data, err := render(f.name, f.cluster, f.leaf.CommonName, certPEM, keyPEM)
+	if why == "" && !bytes.Equal(data, have) {
+		why = pki.Reissued
+	}
 	return data, due, why, err
+}
+
+// For returns a kubeconfig for another identity: server and authorities are those of the present context of the
+// kubeconfig like, the client certificate is signed by the authority (PEM). What have holds is kept while it is good; the
+// time is when it is due for renewal, and the change is empty if nothing was done.
+func For(like, caCert, caKey []byte, user string, groups []string, have []byte, now time.Time) ([]byte, time.Time, pki.Change, error) {
+	config, err := clientcmd.Load(like)
+	if err != nil {
+		return nil, time.Time{}, "", fmt.Errorf("reading kubeconfig: %w", err)
+	}
+	current, ok := config.Contexts[config.CurrentContext]
+	if !ok || config.Clusters[current.Cluster] == nil {
+		return nil, time.Time{}, "", errors.New("the kubeconfig has no current context with a cluster")
+	}
+	ca, err := pki.ParseAuthority(caCert, caKey)
+	if err != nil {
+		return nil, time.Time{}, "", fmt.Errorf("authority for kubeconfigs: %w", err)
+	}
+	leaf := pki.Leaf{CommonName: user, Organization: groups, Usage: x509.ExtKeyUsageClientAuth}
+	return file{name: current.Cluster, cluster: *config.Clusters[current.Cluster], leaf: leaf}.renew(ca, have, false, now)
 }
 
 // ClientCertificate returns the embedded certificate and key (PEM) of the current
@@ -128,14 +151,12 @@ func ClientCertificate(kubeconfig []byte) (certPEM, keyPEM []byte, err error) {
 	return user.ClientCertificateData, user.ClientKeyData, nil
 }
 
-func render(cluster string, server endpoint.Server, caCert []byte, user string, certPEM, keyPEM []byte) ([]byte, error) {
-	current := user + "@" + cluster
+func render(name string, server clientcmdapi.Cluster, user string, certPEM, keyPEM []byte) ([]byte, error) {
+	current := user + "@" + name
 	return clientcmd.Write(clientcmdapi.Config{
-		Clusters: map[string]*clientcmdapi.Cluster{cluster: {
-			Server: server.URL(), TLSServerName: server.ServerName, CertificateAuthorityData: caCert,
-		}},
+		Clusters:       map[string]*clientcmdapi.Cluster{name: &server},
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{user: {ClientCertificateData: certPEM, ClientKeyData: keyPEM}},
-		Contexts:       map[string]*clientcmdapi.Context{current: {Cluster: cluster, AuthInfo: user}},
+		Contexts:       map[string]*clientcmdapi.Context{current: {Cluster: name, AuthInfo: user}},
 		CurrentContext: current,
 	})
 }
