@@ -41,6 +41,7 @@ const (
 	configFile   = "bootstrap.yaml"
 	tlsDir       = "/etc/kamaji-gateway-tls"
 	stateDir     = "/var/lib/kamaji-gateway"
+	stateVolume  = "state"
 	healthPort   = 9902
 	user         = 65532
 	drainSeconds = 50
@@ -58,15 +59,21 @@ type placement struct {
 	namespace, image, xdsAddress, issuer string
 }
 
-// dataPlane is every object that the gateway needs in the manager's namespace. For an External or Envoy data plane that is only the
-// certificate, which somebody else has to take there.
+// dataPlane is every object that the gateway needs in the manager's namespace. For an External data plane that is only the certificate,
+// which somebody else has to take there.
 func dataPlane(g *v1alpha2.KamajiGateway, p placement) ([]client.Object, error) {
 	certificate := xdsCertificate(g, p)
 	if !deployed(g) {
 		return []client.Object{certificate}, nil
 	}
 	ds := daemonSet(g, p)
-	config, err := revise(ds, bootstrapConfig(g, p))
+	var config *corev1.ConfigMap
+	var err error
+	if g.Spec.DataPlane.Type == v1alpha2.DataPlaneEnvoy {
+		config, err = withEnvoy(ds, g, p)
+	} else {
+		config, err = revise(ds, bootstrapConfig(g, p))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +82,7 @@ func dataPlane(g *v1alpha2.KamajiGateway, p placement) ([]client.Object, error) 
 
 // deployed tells whether this project runs the gateway's data plane.
 func deployed(g *v1alpha2.KamajiGateway) bool {
-	return g.Spec.DataPlane.Type != v1alpha2.DataPlaneEnvoy && g.Spec.DataPlane.Placement != v1alpha2.PlacementExternal
+	return g.Spec.DataPlane.Placement != v1alpha2.PlacementExternal
 }
 
 func dataPlaneName(gateway string) string { return "kamaji-gateway-" + gateway }
@@ -107,35 +114,55 @@ func bootstrapConfig(g *v1alpha2.KamajiGateway, p placement) bootstrap.Config {
 	}
 }
 
-// revise completes the DaemonSet with what differs between versions of its pods, and returns the ConfigMap that they mount. While pods
-// are replaced the old and the new one run side by side on a node, in its network namespace. So each version has its own health
-// address, and a ConfigMap of its own that names it. The address is on loopback, so that nobody outside the node sees metrics;
-// all of 127.0.0.0/8 is local.
+// revise completes the DaemonSet with what differs between versions of its pods, and returns the ConfigMap that they mount.
 func revise(ds *appsv1.DaemonSet, config bootstrap.Config) (*corev1.ConfigMap, error) {
-	version, err := json.Marshal([]any{ds.Name, ds.Spec.Template, config})
+	v, err := versionOf(ds, config)
 	if err != nil {
-		return nil, fmt.Errorf("hashing the pods of DaemonSet %s: %w", ds.Name, err)
+		return nil, err
 	}
-	sum := sha256.Sum256(version)
-	address := netip.AddrFrom4([4]byte{127, 1 + sum[0]%254, sum[1], 1 + sum[2]%254}).String()
-	name := ds.Name + "-" + hex.EncodeToString(sum[:5])
-	spec := &ds.Spec.Template.Spec
-	for i := range spec.Volumes {
-		if volume := spec.Volumes[i].ConfigMap; volume != nil {
-			volume.Name = name
-		}
+	v.name(ds)
+	pod := &ds.Spec.Template.Spec.Containers[0]
+	for _, probe := range []*corev1.Probe{pod.ReadinessProbe, pod.LivenessProbe} {
+		probe.HTTPGet.Host = v.address
 	}
-	for _, probe := range []*corev1.Probe{spec.Containers[0].ReadinessProbe, spec.Containers[0].LivenessProbe} {
-		probe.HTTPGet.Host = address
-	}
-	config.HealthAddress = net.JoinHostPort(address, strconv.Itoa(healthPort))
+	config.HealthAddress = net.JoinHostPort(v.address, strconv.Itoa(healthPort))
 	data, err := config.Marshal()
 	if err != nil {
 		return nil, fmt.Errorf("encoding the bootstrap file: %w", err)
 	}
+	return v.configMap(ds, map[string]string{configFile: string(data)}), nil
+}
+
+// version is what pods made from one template and configuration have of their own. While pods are replaced the old and the new one run
+// side by side on a node, in its network namespace. So each version has its own health address, and a ConfigMap of its own that
+// names it. The address is on loopback, so that nobody outside the node sees metrics; all of 127.0.0.0/8 is local.
+type version struct{ config, address string }
+
+func versionOf(ds *appsv1.DaemonSet, config any) (version, error) {
+	data, err := json.Marshal([]any{ds.Name, ds.Spec.Template, config})
+	if err != nil {
+		return version{}, fmt.Errorf("hashing the pods of DaemonSet %s: %w", ds.Name, err)
+	}
+	sum := sha256.Sum256(data)
+	return version{
+		config:  ds.Name + "-" + hex.EncodeToString(sum[:5]),
+		address: netip.AddrFrom4([4]byte{127, 1 + sum[0]%254, sum[1], 1 + sum[2]%254}).String(),
+	}, nil
+}
+
+// name has the pods mount the version's ConfigMap.
+func (v version) name(ds *appsv1.DaemonSet) {
+	for _, volume := range ds.Spec.Template.Spec.Volumes {
+		if volume.ConfigMap != nil {
+			volume.ConfigMap.Name = v.config
+		}
+	}
+}
+
+func (v version) configMap(ds *appsv1.DaemonSet, data map[string]string) *corev1.ConfigMap {
 	meta := *ds.ObjectMeta.DeepCopy()
-	meta.Name = name
-	return &corev1.ConfigMap{ObjectMeta: meta, Data: map[string]string{configFile: string(data)}}, nil
+	meta.Name = v.config
+	return &corev1.ConfigMap{ObjectMeta: meta, Data: data}
 }
 
 // xdsCertificate asks cert-manager for the client certificate that proves which gateway a data plane belongs to.
@@ -210,7 +237,7 @@ func podSpec(g *v1alpha2.KamajiGateway, p placement) corev1.PodSpec {
 			}}},
 			// Outlives restarts of the container and of the node, not the pod: a new pod is only made where the API server answers,
 			// and then xDS does, too.
-			{Name: "state", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+			{Name: stateVolume, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
 		},
 	}
 }
@@ -244,7 +271,7 @@ func gatewayContainer(g *v1alpha2.KamajiGateway, p placement) corev1.Container {
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: "config", MountPath: configDir, ReadOnly: true},
 			{Name: "tls", MountPath: tlsDir, ReadOnly: true},
-			{Name: "state", MountPath: stateDir},
+			{Name: stateVolume, MountPath: stateDir},
 		},
 	}
 }

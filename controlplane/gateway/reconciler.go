@@ -127,19 +127,14 @@ func (r *Reconciler) dataPlane(ctx context.Context, s *scope) error {
 	if err := r.sync(ctx, g, objects, ds); err != nil {
 		return fmt.Errorf("running the data plane: %w", err)
 	}
-	if ds != nil {
-		g.Status.DataPlane = &v1alpha2.GatewayDataPlaneStatus{
-			Desired: ds.Status.DesiredNumberScheduled, Ready: ds.Status.NumberReady, Updated: ds.Status.UpdatedNumberScheduled,
-		}
-		return running(ds)
-	}
-	g.Status.DataPlane = nil
-	if g.Spec.DataPlane.Placement == v1alpha2.PlacementExternal {
+	if ds == nil {
+		g.Status.DataPlane = nil
 		return nil
 	}
-	return phase.Fatal(v1alpha2.GatewayEnvoyNotDeployedReason,
-		"this release serves routes to Envoy but doesn't deploy it: run Envoy 1.34 or newer yourself with the certificate in Secret %s/%s and set dataPlane.placement to External, or set dataPlane.type to Embedded",
-		r.placement.namespace, xdsSecretName(g.Name))
+	g.Status.DataPlane = &v1alpha2.GatewayDataPlaneStatus{
+		Desired: ds.Status.DesiredNumberScheduled, Ready: ds.Status.NumberReady, Updated: ds.Status.UpdatedNumberScheduled,
+	}
+	return running(ds)
 }
 
 // sync applies objects, of which ds is the DaemonSet or nil, and removes what is no longer wanted. ConfigMaps of former versions stay

@@ -48,8 +48,6 @@ const (
 	GatewayDataPlaneNotReadyReason = "NoInstanceReady"
 	// GatewayNoNodeReason: no node matches the data plane's node selector and tolerations.
 	GatewayNoNodeReason = "NoMatchingNode"
-	// GatewayEnvoyNotDeployedReason: routes are served for Envoy, which somebody else has to run.
-	GatewayEnvoyNotDeployedReason = "EnvoyNotDeployed"
 	// GatewayInUseReason: tenants are still reached through the gateway.
 	GatewayInUseReason = "InUse"
 	// GatewayExternalReason: the data plane runs outside the management cluster and connects by itself.
@@ -64,7 +62,7 @@ type DataPlaneType string
 const (
 	// DataPlaneEmbedded is kamaji-gateway, the data plane of this project.
 	DataPlaneEmbedded DataPlaneType = "Embedded"
-	// DataPlaneEnvoy is Envoy 1.34 or newer. This release serves its configuration and leaves running it to the user.
+	// DataPlaneEnvoy is Envoy 1.34 or newer, with a companion of this project that redirects tenant ports.
 	DataPlaneEnvoy DataPlaneType = "Envoy"
 )
 
@@ -103,7 +101,7 @@ type PortRange struct {
 //
 // +kubebuilder:validation:XValidation:rule="self.placement == 'InCluster' || (!has(self.nodeSelector) && !has(self.tolerations))",message="nodeSelector and tolerations need placement InCluster: an External data plane is not scheduled by this project"
 type GatewayDataPlane struct {
-	// type is the program that forwards connections. Envoy is served with configuration but not deployed.
+	// type is the program that forwards connections.
 	//
 	// +kubebuilder:default=Embedded
 	// +optional
@@ -129,7 +127,7 @@ type GatewayDataPlane struct {
 	// +optional
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 
-	// image of the Embedded data plane. Default: the image that belongs to the running manager.
+	// image of the data plane. Default: for Embedded the image that belongs to the running manager, for Envoy an official one.
 	//
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
