@@ -26,6 +26,8 @@ const usage = `kamaji-gateway passes TLS connections to tenant control planes, b
 
   kamaji-gateway [run] --bootstrap FILE   serve; see "bootstrap" for the file
   kamaji-gateway bootstrap [flags]        write a bootstrap file, and with --systemd a unit to standard output
+  kamaji-gateway envoy [flags]            write the files of an Envoy that takes its place, and its unit to standard output
+  kamaji-gateway companion [flags] [-- ENVOY ARGS]   do beside Envoy what it lacks: redirect tenant ports, drain
   kamaji-gateway version                  print the version
 
 "kamaji-gateway COMMAND --help" lists the flags.
@@ -58,6 +60,10 @@ func command(args []string, stdout io.Writer) error {
 		return run(args, stdout)
 	case "bootstrap":
 		return writeBootstrap(args, stdout)
+	case "envoy":
+		return writeEnvoy(args, stdout)
+	case "companion":
+		return companion(args)
 	case "version":
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err

@@ -36,3 +36,39 @@ SystemCallArchitectures=native
 [Install]
 WantedBy=multi-user.target
 `
+
+// envoyUnit is a systemd unit: 1 user, 2 folder of the administration socket in /run, 3 command, 4 seconds to stop.
+const envoyUnit = `[Unit]
+Description=Gateway of tenant control planes (Envoy)
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=exec
+User=%[1]s
+RuntimeDirectory=%[2]s
+ExecStart=%[3]s
+Restart=always
+RestartSec=1
+# Envoy is ended by the companion, after it was drained.
+KillMode=mixed
+TimeoutStopSec=%[4]d
+# Two per connection.
+LimitNOFILE=1048576
+# To redirect tenant ports, and for a shared port below 1024.
+AmbientCapabilities=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_BIND_SERVICE
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectControlGroups=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+SystemCallArchitectures=native
+
+[Install]
+WantedBy=multi-user.target
+`

@@ -3,21 +3,23 @@
 package gateway
 
 import (
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	v1alpha2 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/bootstrap"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/envoy"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
@@ -41,6 +43,7 @@ func testGateway() *v1alpha2.KamajiGateway {
 func TestDataPlaneGolden(t *testing.T) {
 	for name, change := range map[string]func(*v1alpha2.KamajiGateway){
 		"embedded": func(*v1alpha2.KamajiGateway) {},
+		"envoy":    func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.Type = v1alpha2.DataPlaneEnvoy },
 		"external": func(g *v1alpha2.KamajiGateway) {
 			g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Type: v1alpha2.DataPlaneEmbedded, Placement: v1alpha2.PlacementExternal}
 		},
@@ -117,19 +120,41 @@ func pods(t *testing.T, g *v1alpha2.KamajiGateway, p placement) (ds *appsv1.Daem
 	return ds, config
 }
 
-func TestEnvoyIsNotDeployed(t *testing.T) {
+// Envoy is probed and drained where its companion answers, and reads the files that it is given.
+func TestEnvoysPods(t *testing.T) {
 	g := testGateway()
 	g.Spec.DataPlane.Type = v1alpha2.DataPlaneEnvoy
-	objects, err := dataPlane(g, here)
-	if err != nil {
-		t.Fatal(err)
+	g.Spec.TenantPorts = &v1alpha2.PortRange{First: 10250, Last: 10270}
+	ds, config := pods(t, g, here)
+	pod := ds.Spec.Template.Spec
+	proxy, beside := pod.Containers[0], pod.InitContainers[0]
+	health := net.JoinHostPort(proxy.ReadinessProbe.HTTPGet.Host, strconv.Itoa(healthPort))
+	for _, want := range []string{"--health-address=" + health, "--tenant-ports=10261-10270", "--private-address=10.0.0.5", "--port=6443"} {
+		if !slices.Contains(beside.Args, want) {
+			t.Errorf("the companion's arguments %q lack %s", beside.Args, want)
+		}
 	}
-	var kinds []schema.GroupVersionKind
-	for _, o := range objects {
-		kinds = append(kinds, o.GetObjectKind().GroupVersionKind())
+	if host := proxy.Lifecycle.PreStop.HTTPGet.Host; host != proxy.ReadinessProbe.HTTPGet.Host || host != beside.StartupProbe.HTTPGet.Host {
+		t.Errorf("drained at %s, probed at %s and %s", host, proxy.ReadinessProbe.HTTPGet.Host, beside.StartupProbe.HTTPGet.Host)
 	}
-	if diff := cmp.Diff([]schema.GroupVersionKind{certificateKind}, kinds); diff != "" {
-		t.Errorf("objects for Envoy (-want +got):\n%s", diff)
+	if _, ok := config.Data[envoy.BootstrapFile]; !ok || len(config.Data) != 3 {
+		t.Errorf("files: %v", slices.Sorted(maps.Keys(config.Data)))
+	}
+	older := here
+	older.image = "example.com/kamaji-gateway:v0"
+	if other, before := pods(t, g, older); before.Name == config.Name || other.Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet.Host == proxy.ReadinessProbe.HTTPGet.Host {
+		t.Error("two versions have the same configuration or health address")
+	}
+}
+
+func TestRedirectedPorts(t *testing.T) {
+	for r, want := range map[v1alpha2.PortRange]string{
+		{First: 10000, Last: 29999}: "10000-10247,10261-29999", {First: 10000, Last: 10100}: "10000-10100", {First: 20000, Last: 20000}: "20000-20000",
+		{First: 10250, Last: 10300}: "10261-10300", {First: 10000, Last: 10250}: "10000-10247",
+	} {
+		if got := redirected(r); got != want {
+			t.Errorf("%v: got %s, want %s", r, got, want)
+		}
 	}
 }
 

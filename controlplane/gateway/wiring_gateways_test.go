@@ -30,7 +30,7 @@ func gatewayStatus(w *world) {
 	for name, want := range map[string]string{
 		"default": "DataPlaneReady=False/NoMatchingNode Ready=False/NoMatchingNode AddressesValid=True/Done",
 		"outside": "DataPlaneReady=Unknown/External Ready=True/Done AddressesValid=True/Done",
-		"envoy":   "DataPlaneReady=False/EnvoyNotDeployed Ready=False/EnvoyNotDeployed AddressesValid=True/Done",
+		"envoy":   "DataPlaneReady=False/NoMatchingNode Ready=False/NoMatchingNode AddressesValid=True/Done",
 		"same":    "DataPlaneReady=Unknown/WaitingForEarlierStep Ready=False/AddressConflict AddressesValid=False/AddressConflict",
 	} {
 		g := &v1alpha2.KamajiGateway{}
@@ -105,8 +105,14 @@ func gatewayIsHeldByItsTenants(w *world) {
 
 // Applying the data plane twice writes once.
 func dataPlaneIsAppliedOnce(w *world) {
+	appliedOnce(w, v1alpha2.DataPlaneEmbedded, "203.0.113.10", "10.0.0.5")
+	appliedOnce(w, v1alpha2.DataPlaneEnvoy, "203.0.113.11", "10.0.0.6")
+}
+
+func appliedOnce(w *world, kind v1alpha2.DataPlaneType, public, private string) {
 	t := w.T
-	g := w.gateway("default", "203.0.113.10", "10.0.0.5", func(g *v1alpha2.KamajiGateway) {
+	g := w.gateway(strings.ToLower(string(kind)), public, private, func(g *v1alpha2.KamajiGateway) {
+		g.Spec.DataPlane.Type = kind
 		g.Spec.DataPlane.NodeSelector = map[string]string{"kamaji.clastix.io/gateway": "true"}
 		g.Spec.DataPlane.Tolerations = []corev1.Toleration{{Key: "gateway", Operator: corev1.TolerationOpExists}}
 	})

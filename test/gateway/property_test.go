@@ -67,9 +67,9 @@ func agree(t *testing.T, random *rand.Rand) {
 }
 
 // interpret builds Envoy's resources, as the control plane does.
-func interpret(t testing.TB, gateway route.Gateway, tenants []*tenant) *envoy {
+func interpret(t testing.TB, gateway route.Gateway, tenants []*tenant) *interpreter {
 	t.Helper()
-	e := &envoy{
+	e := &interpreter{
 		t: t, clusters: map[string]*clusterv3.Cluster{}, endpoints: map[string]*endpointv3.ClusterLoadAssignment{},
 		access: map[string]*corev3.TypedExtensionConfig{},
 	}
@@ -114,24 +114,11 @@ func (w *world) randomTenant(t testing.TB, random *rand.Rand, i int) *tenant {
 		}
 	}
 	n.PrivateOnly = random.IntN(4) == 0
-	n.Public.Sources, n.Private.Sources = randomNetworks(random), randomNetworks(random)
 	if random.IntN(3) == 0 {
 		n.AdditionalHostnames = nil
 	}
 	w.set(t, n.Tenant, n.backends)
 	return n
-}
-
-// randomNetworks are some that clients come from, or none half of the time.
-func randomNetworks(random *rand.Rand) []netip.Prefix {
-	var out []netip.Prefix
-	for range random.IntN(6) - 2 {
-		out = append(out, netip.PrefixFrom(randomClient(random), 8+random.IntN(25)))
-	}
-	if len(out) == 0 {
-		return nil
-	}
-	return route.SortSources(out)
 }
 
 func randomClient(random *rand.Rand) netip.Addr {

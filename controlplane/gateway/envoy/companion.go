@@ -4,6 +4,7 @@ package envoy
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +12,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/envoy/redirect"
@@ -38,12 +42,14 @@ type Companion struct {
 	Redirect redirect.Rule
 	// Drain is how long open connections may go on once /drain was asked for.
 	Drain time.Duration
-	Log   *slog.Logger
+	// Command starts an Envoy of the companion's own, which then drains and ends with it; without one, somebody else runs Envoy.
+	Command []string
+	Log     *slog.Logger
 
 	draining atomic.Bool
 }
 
-// Run redirects and answers until ctx ends.
+// Run redirects and answers until ctx ends, or the Envoy that it started does, which is an error.
 func (c *Companion) Run(ctx context.Context) error {
 	rule, err := redirect.Start(c.Redirect)
 	if err != nil {
@@ -55,19 +61,54 @@ func (c *Companion) Run(ctx context.Context) error {
 		return fmt.Errorf("opening the health port: %w", err)
 	}
 	c.Log.Info("Redirecting tenant ports", "address", c.Redirect.Address, "ports", c.Redirect.Ports, "to", c.Redirect.Port)
-	// Draining ends with ctx, too: then Envoy is gone or about to be.
+	// Draining that was asked for ends with ctx, too: then Envoy is gone or about to be.
 	server := &http.Server{Handler: c.Handler(), ReadHeaderTimeout: adminTimeout, BaseContext: func(net.Listener) context.Context { return ctx }}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	failed := make(chan error, 2)
+	go func() { failed <- fmt.Errorf("serving the health port: %w", server.Serve(listener)) }()
+	end, err := c.start(failed)
+	if err != nil {
+		return errors.Join(err, server.Close())
+	}
 	select {
-	case err := <-failed:
-		return fmt.Errorf("serving the health port: %w", err)
+	case err = <-failed:
 	case <-ctx.Done():
 	}
+	end(err == nil)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), closing)
 	defer cancel()
-	return server.Shutdown(last)
+	return errors.Join(err, server.Shutdown(last))
 }
+
+// start runs Command, if there is one, and tells failed when it ends. The function that it returns ends it, gracefully or not.
+func (c *Companion) start(failed chan<- error) (end func(graceful bool), err error) {
+	if len(c.Command) == 0 {
+		return func(bool) {}, nil
+	}
+	command := exec.Command(c.Command[0], c.Command[1:]...)
+	command.Stdout, command.Stderr = os.Stdout, os.Stderr
+	if err := command.Start(); err != nil {
+		return nil, fmt.Errorf("starting Envoy: %w", err)
+	}
+	gone := make(chan struct{})
+	go func() {
+		failed <- fmt.Errorf("Envoy ended: %w", cmp.Or(command.Wait(), errEnded))
+		close(gone)
+	}()
+	return func(graceful bool) {
+		if graceful {
+			if err := c.drain(context.Background()); err != nil {
+				c.Log.Error("Draining failed", "error", err)
+			}
+		}
+		if err := command.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			c.Log.Error("Cannot end Envoy", "error", err)
+		}
+		<-gone
+	}, nil
+}
+
+// errEnded is why a process that had no reason to end is an error.
+var errEnded = errors.New("by itself")
 
 // Handler answers /healthz while the companion runs, /readyz when Envoy takes connections, /metrics with Envoy's, and /drain after
 // Envoy took no more connections and has none left, or Drain is over.

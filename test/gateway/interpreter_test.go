@@ -25,9 +25,9 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// envoy says what Envoy would do with a connection, by its resources. It knows the part of Envoy that they use, written after Envoy's
+// interpreter says what Envoy would do with a connection, by its resources. It knows the part of Envoy that they use, written after Envoy's
 // documentation and sources, and fails the test for anything else.
-type envoy struct {
+type interpreter struct {
 	t         testing.TB
 	listeners []*listenerv3.Listener
 	clusters  map[string]*clusterv3.Cluster
@@ -36,7 +36,7 @@ type envoy struct {
 }
 
 // endpointsOf are the endpoints of which a new connection gets one; none when it is closed.
-func (e *envoy) endpointsOf(v visit) []netip.AddrPort {
+func (e *interpreter) endpointsOf(v visit) []netip.AddrPort {
 	e.t.Helper()
 	l := e.listener(v.to)
 	if l == nil {
@@ -78,7 +78,7 @@ func (e *envoy) endpointsOf(v visit) []netip.AddrPort {
 
 // listener is the one that takes a connection: of its very address, else of the wildcard address. A listener with original_dst also takes
 // the other ports of its address, by a redirect on the node.
-func (e *envoy) listener(to netip.AddrPort) *listenerv3.Listener {
+func (e *interpreter) listener(to netip.AddrPort) *listenerv3.Listener {
 	var anywhere *listenerv3.Listener
 	for _, l := range e.listeners {
 		socket := l.GetAddress().GetSocketAddress()
@@ -98,7 +98,7 @@ func (e *envoy) listener(to netip.AddrPort) *listenerv3.Listener {
 }
 
 // chain goes through the criteria in Envoy's order. At each the most specific value that any chain has decides, and there is no way back.
-func (e *envoy) chain(l *listenerv3.Listener, v visit) *listenerv3.FilterChain {
+func (e *interpreter) chain(l *listenerv3.Listener, v visit) *listenerv3.FilterChain {
 	left := slices.Clone(l.GetFilterChains())
 	keep := func(rank func(*listenerv3.FilterChainMatch) int) {
 		best := 0
@@ -165,7 +165,7 @@ func choose(isOpen, met bool) int {
 func serverName(v visit) string { return strings.ToLower(v.name) }
 
 // format evaluates the operators of a format string.
-func (e *envoy) format(format string, v visit) string {
+func (e *interpreter) format(format string, v visit) string {
 	out := strings.NewReplacer(
 		"%REQUESTED_SERVER_NAME%", sanitized(serverName(v)),
 		"%DOWNSTREAM_LOCAL_PORT%", strconv.Itoa(int(v.to.Port())),
@@ -194,7 +194,7 @@ func sanitized(name string) string {
 	return name
 }
 
-func (e *envoy) healthy(cluster string) []netip.AddrPort {
+func (e *interpreter) healthy(cluster string) []netip.AddrPort {
 	c, ok := e.clusters[cluster]
 	if !ok {
 		return nil
@@ -218,12 +218,12 @@ func (e *envoy) healthy(cluster string) []netip.AddrPort {
 }
 
 // allows evaluates the matcher of an RBAC filter; what it has no answer for is denied.
-func (e *envoy) allows(config *rbacv3.RBAC, v visit) bool {
+func (e *interpreter) allows(config *rbacv3.RBAC, v visit) bool {
 	action := e.match(config.GetMatcher(), v)
 	return action != nil && unpack(e.t, action).(*rbacactionv3.Action).GetAction() == rbacactionv3.RBAC_ALLOW
 }
 
-func (e *envoy) match(m *matcherv3.Matcher, v visit) *anypb.Any {
+func (e *interpreter) match(m *matcherv3.Matcher, v visit) *anypb.Any {
 	if m.GetMatcherList() != nil {
 		e.t.Fatal("a list of matchers is not understood")
 	}
@@ -240,7 +240,7 @@ func (e *envoy) match(m *matcherv3.Matcher, v visit) *anypb.Any {
 }
 
 // find is the branch of a tree that the connection takes, or nil.
-func (e *envoy) find(tree *matcherv3.Matcher_MatcherTree, v visit) *matcherv3.Matcher_OnMatch {
+func (e *interpreter) find(tree *matcherv3.Matcher_MatcherTree, v visit) *matcherv3.Matcher_OnMatch {
 	var input string
 	switch kind := unpack(e.t, tree.GetInput().GetTypedConfig()).(type) {
 	case *networkinputsv3.ServerNameInput:
