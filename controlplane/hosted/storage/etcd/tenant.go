@@ -31,7 +31,8 @@ func prefix(schema string) (begin, end string) {
 
 // EnsureTenant implements storage.Driver. It reads before it writes: for a
 // tenant that is complete it costs three reads. The certificate among the
-// credentials needs no record in etcd.
+// credentials needs no record in etcd. The mark of a freeze goes before the right
+// to write comes back, so that an import can't overtake the tenant.
 func (d *driver) EnsureTenant(ctx context.Context, tenant storage.Tenant, _ storage.Credentials) error {
 	if err := d.admissible(tenant); err != nil {
 		return err
@@ -41,7 +42,7 @@ func (d *driver) EnsureTenant(ctx context.Context, tenant storage.Tenant, _ stor
 	if err := d.claim(ctx, tenant); err != nil {
 		return err
 	}
-	if err := d.ensureRole(ctx, tenant.Schema); err != nil {
+	if err := d.ensureRole(ctx, tenant.Schema, clientv3.PermReadWrite); err != nil {
 		return err
 	}
 	return d.ensureUser(ctx, tenant.User, tenant.Schema)
@@ -64,13 +65,13 @@ func (d *driver) admissible(tenant storage.Tenant) error {
 // ReasonTaken. Both records are written in one transaction.
 func (d *driver) claim(ctx context.Context, tenant storage.Tenant) error {
 	keys := claims(tenant)
-	gets := []clientv3.Op{clientv3.OpGet(keys[0]), clientv3.OpGet(keys[1])}
+	gets := []clientv3.Op{clientv3.OpGet(keys[0]), clientv3.OpGet(keys[1]), clientv3.OpGet(frozenKey(tenant.Schema), clientv3.WithCountOnly())}
 	read, err := d.client.Txn(ctx).Then(gets...).Commit()
 	if err != nil {
 		return d.explain(err, "reading the owner of schema "+tenant.Schema)
 	}
 	var missing []string
-	for i, r := range read.Responses {
+	for i, r := range read.Responses[:len(keys)] {
 		kvs := r.GetResponseRange().Kvs
 		switch {
 		case len(kvs) == 0:
@@ -79,11 +80,12 @@ func (d *driver) claim(ctx context.Context, tenant storage.Tenant) error {
 			return taken(tenant, keys[i], string(kvs[0].Value))
 		}
 	}
-	if len(missing) == 0 {
+	frozen := read.Responses[len(keys)].GetResponseRange().Count > 0
+	if len(missing) == 0 && !frozen {
 		return nil
 	}
 	var free []clientv3.Cmp
-	var puts []clientv3.Op
+	puts := []clientv3.Op{clientv3.OpDelete(frozenKey(tenant.Schema))}
 	for _, key := range missing {
 		free = append(free, clientv3.Compare(clientv3.CreateRevision(key), "=", 0))
 		puts = append(puts, clientv3.OpPut(key, tenant.Owner))
@@ -109,7 +111,7 @@ func taken(tenant storage.Tenant, key, owner string) error {
 
 // ensureRole leaves the role with exactly one permission. Anything wider that
 // somebody added by hand is revoked, since a role is all that keeps tenants apart.
-func (d *driver) ensureRole(ctx context.Context, role string) error {
+func (d *driver) ensureRole(ctx context.Context, role string, wanted authpb.Permission_Type) error {
 	begin, end := prefix(role)
 	got, err := d.client.RoleGet(ctx, role)
 	switch {
@@ -123,8 +125,9 @@ func (d *driver) ensureRole(ctx context.Context, role string) error {
 	}
 	granted := false
 	for _, p := range got.Perm {
-		if p.PermType == authpb.READWRITE && string(p.Key) == begin && string(p.RangeEnd) == end {
-			granted = true
+		if string(p.Key) == begin && string(p.RangeEnd) == end {
+			// Granting another kind for the same range replaces it at once.
+			granted = p.PermType == wanted
 			continue
 		}
 		_, err := d.client.RoleRevokePermission(ctx, role, string(p.Key), string(p.RangeEnd))
@@ -135,7 +138,7 @@ func (d *driver) ensureRole(ctx context.Context, role string) error {
 	if granted {
 		return nil
 	}
-	if _, err := d.client.RoleGrantPermission(ctx, role, begin, end, clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+	if _, err := d.client.RoleGrantPermission(ctx, role, begin, end, clientv3.PermissionType(wanted)); err != nil {
 		return d.explain(err, "granting role "+role+" its prefix")
 	}
 	return nil
@@ -204,7 +207,7 @@ func (d *driver) DeleteTenant(ctx context.Context, tenant storage.Tenant) error 
 	if _, err := d.client.RoleDelete(ctx, tenant.Schema); err != nil && !errors.Is(err, rpctypes.ErrRoleNotFound) {
 		return d.explain(err, "deleting role "+tenant.Schema)
 	}
-	if _, err := d.client.Delete(ctx, keys[0]); err != nil {
+	if _, err := d.client.Txn(ctx).Then(clientv3.OpDelete(keys[0]), clientv3.OpDelete(frozenKey(tenant.Schema))).Commit(); err != nil {
 		return d.explain(err, "releasing schema "+tenant.Schema)
 	}
 	return nil
