@@ -43,10 +43,19 @@ func tenantFor(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlan
 	}
 	tenant.Spec.ControlPlane.Deployment = deployment(kcp)
 	preferEndpoint(cluster, tenant)
-	if key, ok := kcp.Annotations[kamajiv1alpha1.KubeconfigSecretKeyAnnotation]; ok {
-		tenant.Annotations = map[string]string{kamajiv1alpha1.KubeconfigSecretKeyAnnotation: key}
+	for _, name := range passedOn {
+		if value, ok := kcp.Annotations[name]; ok {
+			metav1.SetMetaDataAnnotation(&tenant.ObjectMeta, name, value)
+		}
 	}
 	return tenant
+}
+
+// passedOn are the annotations that mean the same on both objects.
+var passedOn = []string{
+	kamajiv1alpha1.KubeconfigSecretKeyAnnotation,
+	kamajiv1alpha1.CleanupPriorMigrationAnnotation, kamajiv1alpha1.MigrationTimeoutAnnotation, kamajiv1alpha1.MigrationMinimumFreezeAnnotation,
+	kamajiv1alpha1.DeleteMigrationSourceAnnotation, kamajiv1alpha1.MigrationAttemptAnnotation,
 }
 
 // version is the wanted version with its leading v; the user's own spelling stays in spec.

@@ -37,7 +37,39 @@ func (v *validator) ValidateUpdate(ctx context.Context, before, after *kamajiv1a
 	if !after.DeletionTimestamp.IsZero() || reflect.DeepEqual(before.Spec, after.Spec) {
 		return nil, nil
 	}
-	return v.verdict(ctx, after, validate(before, after))
+	problems := validate(before, after)
+	immovable, err := v.immovable(ctx, before, after)
+	if err != nil {
+		return nil, err
+	}
+	return v.verdict(ctx, after, append(problems, immovable...))
+}
+
+// immovable rejects a move that can't succeed. It starts from where the data is,
+// since spec.dataStore may have been changed before.
+func (v *validator) immovable(ctx context.Context, before, after *kamajiv1alpha1.TenantControlPlane) (field.ErrorList, error) {
+	from := before.Status.Storage.DataStoreName
+	if before.Spec.DataStore == after.Spec.DataStore || from == "" || from == after.Spec.DataStore {
+		return nil, nil
+	}
+	var drivers []kamajiv1alpha1.Driver
+	for _, name := range []string{from, after.Spec.DataStore} {
+		store := &kamajiv1alpha1.DataStore{}
+		if err := v.reader.Get(ctx, client.ObjectKey{Name: name}, store); apierrors.IsNotFound(err) {
+			return nil, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("reading DataStore %s: %w", name, err)
+		}
+		drivers = append(drivers, store.Spec.Driver)
+	}
+	for _, driver := range drivers {
+		if driver != kamajiv1alpha1.DriverEtcd {
+			return field.ErrorList{field.Invalid(field.NewPath("spec", "dataStore"), after.Spec.DataStore,
+				fmt.Sprintf("the tenant's data is in DataStore %s (%s), and this release moves it between DataStores with the driver etcd only, not to %s",
+					from, drivers[0], drivers[1]))}, nil
+		}
+	}
+	return nil, nil
 }
 
 // ValidateDelete implements admission.Validator.
@@ -132,10 +164,6 @@ func validateStorage(before, tenant *kamajiv1alpha1.TenantControlPlane) field.Er
 		if err := name.tenant.Validate(); err != nil {
 			problems = append(problems, field.Invalid(path.Child(name.field), name.value, err.Error()))
 		}
-	}
-	if before != nil && before.Spec.DataStore != "" && before.Spec.DataStore != spec.DataStore && before.Status.Storage.Setup.Schema != "" {
-		problems = append(problems, field.Invalid(path.Child("dataStore"), spec.DataStore,
-			"the tenant's data is in "+before.Spec.DataStore+", and this release cannot move it"))
 	}
 	seen := map[string]bool{}
 	for i, override := range spec.DataStoreOverrides {

@@ -79,7 +79,7 @@ func TestValidate(t *testing.T) {
 		}},
 		"datastore changed": {
 			before: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Status.Storage.Setup.Schema = "x" },
-			after:  func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStore = "other" }, want: "cannot move",
+			after:  func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStore = "other" },
 		},
 		"override twice": {after: func(tn *kamajiv1alpha1.TenantControlPlane) {
 			o := kamajiv1alpha1.DataStoreOverride{Resource: "/events", DataStore: "events"}
@@ -164,5 +164,29 @@ func TestWarnings(t *testing.T) {
 				t.Errorf("warnings (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Only what can be moved may be asked to.
+func TestMove(t *testing.T) {
+	scheme := runtime.NewScheme()
+	if err := kamajiv1alpha1.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	store := func(name string, driver kamajiv1alpha1.Driver) *kamajiv1alpha1.DataStore {
+		return &kamajiv1alpha1.DataStore{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: kamajiv1alpha1.DataStoreSpec{Driver: driver}}
+	}
+	v := &validator{reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(
+		store("default", kamajiv1alpha1.DriverEtcd), store("second", kamajiv1alpha1.DriverEtcd), store("sql", kamajiv1alpha1.DriverMySQL)).Build()}
+	for target, want := range map[string]string{"second": "", "sql": "driver etcd only", "missing": ""} {
+		before := sample(func(tn *kamajiv1alpha1.TenantControlPlane) {
+			tn.Spec.DataStore, tn.Status.Storage.DataStoreName = "default", "default"
+		})
+		after := before.DeepCopy()
+		after.Spec.DataStore = target
+		_, err := v.ValidateUpdate(t.Context(), before, after)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("to %s: want %q, got %v", target, want, err)
+		}
 	}
 }

@@ -17,6 +17,9 @@ const (
 	StorageConfig = "datastore-config"
 	// EgressConfig is the ConfigMap that tells kube-apiserver about the konnectivity server.
 	EgressConfig = "konnectivity-egress-selector-configuration"
+	// Migration is the ConfigMap with the record of a migration. It belongs to no
+	// set, so that nothing prunes it.
+	Migration = "migration"
 	// KubeadmConfig is the ConfigMap with the kubeadm documents of the tenant.
 	KubeadmConfig = "kubeadmconfig"
 )
@@ -31,6 +34,8 @@ const (
 
 // Storage is where the tenant's state is kept.
 type Storage struct {
+	// Name of the DataStore.
+	Name string
 	// Endpoints are host:port of the members of the etcd.
 	Endpoints []string
 	// Schema is the key prefix, without slashes around it.

@@ -64,6 +64,9 @@ func Secrets(in Input) []client.Object {
 		if retired := in.Retired[suffix]; retired != "" {
 			meta.Annotations[kamajiv1alpha1.RetireAnnotation] = retired
 		}
+		if suffix == StorageConfig && in.Storage.Name != "" {
+			meta.Annotations[kamajiv1alpha1.DataStoreAnnotation] = in.Storage.Name
+		}
 		kind := corev1.SecretTypeOpaque
 		switch suffix {
 		case kubeconfig.Admin, kubeconfig.ControllerManager, kubeconfig.Scheduler, kubeconfig.Konnectivity:
@@ -82,6 +85,11 @@ func Secrets(in Input) []client.Object {
 		})
 	}
 	return out
+}
+
+// MigrationRecord is the ConfigMap that keeps what a migration must not forget.
+func MigrationRecord(tenant *kamajiv1alpha1.TenantControlPlane, data map[string]string) *corev1.ConfigMap {
+	return configMap(tenant, Migration, data)
 }
 
 func configMap(tenant *kamajiv1alpha1.TenantControlPlane, suffix string, data map[string]string) *corev1.ConfigMap {

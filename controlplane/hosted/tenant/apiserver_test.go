@@ -36,6 +36,18 @@ type kubelet struct {
 	processes map[string]*exec.Cmd
 }
 
+// stop ends the API server of a Deployment, as the end of its pod does.
+func (k *kubelet) stop(t *testing.T, deployment, serviceAddress string) {
+	t.Helper()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.ports, serviceAddress)
+	if err := k.processes[deployment].Process.Kill(); err != nil {
+		t.Errorf("ending the kube-apiserver: %v", err)
+	}
+	delete(k.processes, deployment)
+}
+
 // dial is what kube-proxy does.
 func (k *kubelet) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	k.mu.Lock()

@@ -141,9 +141,20 @@ func (r *Reconciler) discard(ctx context.Context, tenant *kamajiv1alpha1.TenantC
 		// Names that no driver accepts were never used.
 		return nil
 	}
+	r.jobs.Stop(client.ObjectKeyFromObject(tenant))
+	record, err := r.recall(ctx, r.Live, tenant)
+	if err != nil {
+		return r.stuck(tenant, err)
+	}
 	name := tenant.Status.Storage.DataStoreName
-	if name == "" {
+	switch {
+	case record != nil:
+		name = record.Current()
+	case name == "":
 		name = storage.NameFor(tenant, r.DefaultDataStore)
+	}
+	if err := r.discardCopies(ctx, tenant, storesOf(record, name)); err != nil {
+		return r.stuck(tenant, err)
 	}
 	backends, err := r.backends(ctx, tenant, name)
 	defer release(backends)
@@ -159,6 +170,36 @@ func (r *Reconciler) discard(ctx context.Context, tenant *kamajiv1alpha1.TenantC
 		}
 	}
 	return nil
+}
+
+// discardCopies removes what migrations have left in other DataStores. One that
+// is gone took its copy with it.
+func (r *Reconciler) discardCopies(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane, stores []string) error {
+	for _, name := range stores {
+		b, err := r.open(ctx, tenant, name, "")
+		if reason, _ := phase.Outcome(err); reason == kamajiv1alpha1.DataStoreMissingReason {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = b.driver.DeleteTenant(ctx, identity(tenant))
+		b.release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deployed tells whether the Deployment exists, also while it is being deleted.
+func (r *Reconciler) deployed(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (bool, error) {
+	deployment := &appsv1.Deployment{}
+	err := r.Client.Get(ctx, client.ObjectKeyFromObject(tenant), deployment)
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+	}
+	return err == nil && metav1.IsControlledBy(deployment, tenant), nil
 }
 
 // stuck adds the way out to an error that may last.

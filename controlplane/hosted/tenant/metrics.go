@@ -40,6 +40,7 @@ func record(tenant *kamajiv1alpha1.TenantControlPlane) {
 // forget drops all that is kept in this process about a tenant.
 func (r *Reconciler) forget(name types.NamespacedName) {
 	r.memory.forget(name)
+	r.jobs.Stop(name)
 	r.Remote.Forget(name)
 	ready.DeleteLabelValues(name.Namespace, name.Name)
 }

@@ -23,6 +23,7 @@ import (
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/migration"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/remote"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
@@ -77,6 +78,9 @@ type Reconciler struct {
 	// memory is what is remembered between passes to save work; losing it costs
 	// reads, never writes.
 	memory memory
+
+	// jobs copy tenants between DataStores.
+	jobs migration.Jobs
 }
 
 // scope is one pass over one tenant: what was read, and what the steps found
@@ -112,6 +116,9 @@ type scope struct {
 	routes []*gatewayv1.TLSRoute
 	// deployment is the live one, nil before the workload was applied.
 	deployment *appsv1.Deployment
+
+	// record is that of a migration, nil if there was none.
+	record *migration.Record
 
 	// wake is when something is due although nothing happens, zero for never.
 	wake time.Time
@@ -153,6 +160,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	before := tenant.DeepCopy()
 	s := &scope{tenant: tenant, now: time.Now(), secrets: map[string]map[string][]byte{}}
 	outcome := phase.Run(ctx, &tenant.Status.Conditions, tenant.Generation, r.timed(r.up()), s)
+	if err := r.arrived(ctx, s); err != nil {
+		return ctrl.Result{}, err
+	}
 	summarise(s, outcome)
 	r.announce(before, tenant)
 	record(tenant)

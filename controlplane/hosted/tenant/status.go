@@ -14,6 +14,7 @@ import (
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/migration"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 )
 
@@ -104,6 +105,9 @@ func summarise(s *scope, outcome error) {
 	p := stage(s.tenant)
 	if p == kamajiv1alpha1.PhaseReady && s.rotation != nil && s.rotation.phases[pki.CA] != pki.Settled {
 		p = kamajiv1alpha1.PhaseCertificateAuthorityRotating
+	}
+	if s.record.Active() && s.record.Step != migration.Cleaning {
+		p = kamajiv1alpha1.PhaseMigrating
 	}
 	status.Kubernetes.Version.Status = &p
 }

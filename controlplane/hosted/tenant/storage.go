@@ -40,7 +40,11 @@ func (r *Reconciler) store(ctx context.Context, s *scope) error {
 	if err := s.read(ctx, r.Client); err != nil {
 		return err
 	}
-	backends, err := r.backends(ctx, s.tenant, storage.NameFor(s.tenant, r.DefaultDataStore))
+	name, err := r.relocate(ctx, s)
+	if err != nil {
+		return err
+	}
+	backends, err := r.backends(ctx, s.tenant, name)
 	defer release(backends)
 	if err != nil {
 		return err
@@ -67,10 +71,6 @@ func (r *Reconciler) backends(ctx context.Context, tenant *kamajiv1alpha1.Tenant
 	if name == "" {
 		return nil, phase.Wait(kamajiv1alpha1.DataStoreMissingReason,
 			"spec.dataStore is empty and this installation has no default: name a DataStore")
-	}
-	if current := tenant.Status.Storage.DataStoreName; current != "" && current != name && tenant.DeletionTimestamp.IsZero() {
-		return nil, phase.Fatal(kamajiv1alpha1.InvalidSpecReason,
-			"spec.dataStore is %s but the tenant's data is in %s, and this release cannot move it: set it back", name, current)
 	}
 	var opened []backend
 	main, err := r.open(ctx, tenant, name, "")
@@ -215,7 +215,7 @@ func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backe
 		"DB_SCHEMA":            []byte(id.Schema), "DB_USER": []byte(id.User),
 		"DB_PASSWORD": []byte(credentials.Password),
 	}
-	s.storage = desired.Storage{Endpoints: main.config.Endpoints, Schema: id.Schema}
+	s.storage = desired.Storage{Name: main.store.Name, Endpoints: main.config.Endpoints, Schema: id.Schema}
 	for _, b := range backends[1:] {
 		s.storage.Overrides = append(s.storage.Overrides, desired.StorageOverride{Resource: b.resource, Endpoints: b.config.Endpoints})
 	}

@@ -11,6 +11,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
@@ -47,12 +49,28 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.And(notCreated(), predicate.GenerationChangedPredicate{}))).
 		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
+		WatchesRawSource(source.Channel(r.jobEvents(), &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
 		Build(r)
 	if err != nil {
 		return err
 	}
 	return r.watchRoutes(ctx, mgr, c)
+}
+
+// jobEvents brings a tenant back when a job of its migration has ended.
+func (r *Reconciler) jobEvents() <-chan event.GenericEvent {
+	events := make(chan event.GenericEvent, 1)
+	r.jobs.Wake = func(name types.NamespacedName) {
+		ended := &kamajiv1alpha1.TenantControlPlane{}
+		ended.Namespace, ended.Name = name.Namespace, name.Name
+		select {
+		case events <- event.GenericEvent{Object: ended}:
+		default:
+			// Progress is polled, too.
+		}
+	}
+	return events
 }
 
 // tenantChanged leaves out the status patches of this controller, but not those

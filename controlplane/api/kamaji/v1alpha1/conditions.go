@@ -21,6 +21,9 @@ const (
 	// AuthorityRotatingCondition: an authority or the key of tokens is being replaced, and what that waits for. It is
 	// False with RotationRefusedReason when it can't begin, and absent otherwise. It is no part of Ready.
 	AuthorityRotatingCondition = "CertificateAuthorityRotating"
+	// MigratingCondition: the state is being moved to another DataStore, or was. It
+	// exists only for tenants that were asked to move.
+	MigratingCondition = "Migrating"
 	// DeletingCondition: says what the deletion waits for.
 	DeletingCondition = "Deleting"
 )
@@ -71,6 +74,24 @@ const (
 	RetiringReason = "Retiring"
 	// RotationRefusedReason: a rotation that was asked for can't begin.
 	RotationRefusedReason = "RotationRefused"
+)
+
+// Reasons of MigratingCondition; a failed migration has those of package migration.
+const (
+	// PreparingTargetReason: the target is made ready, writes go on.
+	PreparingTargetReason = "PreparingTarget"
+	// FrozenReason: writes are refused while the data is copied and compared.
+	FrozenReason = "Frozen"
+	// StoppingPodsReason: the pods of the old store end.
+	StoppingPodsReason = "StoppingPods"
+	// StartingReason: pods start with the new store.
+	StartingReason = "Starting"
+	// CleaningSourceReason: the data in the old store is deleted, writes go on.
+	CleaningSourceReason = "CleaningSource"
+	// ReturningReason: the tenant returns to its old store.
+	ReturningReason = "Returning"
+	// MigratedReason: the tenant was moved.
+	MigratedReason = "Migrated"
 )
 
 // Conditions of a DataStore.

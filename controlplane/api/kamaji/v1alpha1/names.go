@@ -38,14 +38,31 @@ const (
 	// admin kubeconfig Secret that automation uses, by default super-admin.conf.
 	KubeconfigSecretKeyAnnotation = "kamaji.clastix.io/kubeconfig-secret-key"
 
-	// CleanupPriorMigrationAnnotation on a TenantControlPlane lets a migration
-	// delete what an earlier attempt left in the target. This release migrates
-	// nothing and ignores it.
+	// CleanupPriorMigrationAnnotation on a TenantControlPlane, with the value
+	// "true", lets a migration delete what the tenant's schema in the target holds.
 	CleanupPriorMigrationAnnotation = "kamaji.clastix.io/cleanup-prior-migration"
 
-	// MigrationTimeoutAnnotation on a TenantControlPlane limits a migration, as a Go
-	// duration. This release migrates nothing and ignores it.
+	// MigrationTimeoutAnnotation on a TenantControlPlane is how long a migration may
+	// refuse writes before the tenant returns to its old store, as a Go duration.
 	MigrationTimeoutAnnotation = "kamaji.clastix.io/migration-timeout"
+
+	// MigrationMinimumFreezeAnnotation on a TenantControlPlane is how long a
+	// migration refuses writes at least before the tenant leaves its old store, as a
+	// Go duration.
+	MigrationMinimumFreezeAnnotation = "kamaji.clastix.io/migration-minimum-freeze"
+
+	// DeleteMigrationSourceAnnotation on a TenantControlPlane, with the value
+	// "true", deletes the data in the old store once the tenant serves from the new
+	// one. Without it the old copy stays until the tenant is deleted.
+	DeleteMigrationSourceAnnotation = "kamaji.clastix.io/delete-migration-source"
+
+	// MigrationAttemptAnnotation on a TenantControlPlane repeats a migration that
+	// has failed, whenever its value changes.
+	MigrationAttemptAnnotation = "kamaji.clastix.io/migration-attempt"
+
+	// DataStoreAnnotation on the Secret with the database configuration names the
+	// DataStore that it leads to.
+	DataStoreAnnotation = "kamaji.clastix.io/datastore"
 
 	// EnableEtcdAuthAnnotation with the value "true" on a DataStore permits the
 	// engine to create the root user and role of an etcd and to turn on its

@@ -50,8 +50,8 @@ type TenantControlPlaneList struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.networkProfile) || !has(self.networkProfile.loadBalancerClass) || self.controlPlane.service.serviceType == 'LoadBalancer'",message="loadBalancerClass needs serviceType LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="self.controlPlane.service.serviceType != 'LoadBalancer' || oldSelf.controlPlane.service.serviceType != 'LoadBalancer' || (has(self.networkProfile) && has(self.networkProfile.loadBalancerClass)) == (has(oldSelf.networkProfile) && has(oldSelf.networkProfile.loadBalancerClass))",message="loadBalancerClass can't be added or removed while serviceType is LoadBalancer"
 type TenantControlPlaneSpec struct {
-	// dataStore is the name of the DataStore that keeps the state. This release
-	// can't move the state, so a change is refused once there is some.
+	// dataStore is the name of the DataStore that keeps the state. A change moves
+	// the state there; writes are refused meanwhile.
 	// +optional
 	DataStore string `json:"dataStore,omitempty"`
 

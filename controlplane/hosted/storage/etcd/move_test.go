@@ -35,7 +35,6 @@ func TestMoverContract(t *testing.T) {
 	to, target := secured(t)
 	storagetest.RunMover(t, storagetest.MoveHarness{
 		Source: storagetest.Harness{Driver: source, Store: from}, Target: storagetest.Harness{Driver: target, Store: to},
-		Key: func(tn storage.Tenant, key string) string { return "/" + tn.Schema + "/" + key },
 	})
 }
 

@@ -19,8 +19,6 @@ import (
 // MoveHarness is two stores between which tenants are moved.
 type MoveHarness struct {
 	Source, Target Harness
-	// Key is what the tenant's apiserver writes for a key that is relative to its place in the store.
-	Key func(storage.Tenant, string) string
 }
 
 // RunMover checks what a storage.Mover adds to the contract of a driver.
@@ -73,7 +71,7 @@ func (h MoveHarness) freeze(t *testing.T) {
 	for w := range 8 {
 		writers.Go(func() {
 			for i := 0; !stop.Load(); i++ {
-				if err := h.Source.Store.Put(credentials, h.Key(tn, fmt.Sprintf("w%d/k%d", w, i%50)), fmt.Sprint(i)); err != nil {
+				if err := h.Source.Store.Put(tn, credentials, key(tn, fmt.Sprintf("w%d/k%d", w, i%50)), fmt.Sprint(i)); err != nil {
 					refused.Add(1)
 					continue
 				}
@@ -97,13 +95,13 @@ func (h MoveHarness) freeze(t *testing.T) {
 	if again, err := m.Freeze(t.Context(), tn, "a"); err != nil || again != seal {
 		t.Errorf("the seal was %q and is %q, %v", seal, again, err)
 	}
-	if _, err := h.Source.Store.Value(credentials, h.Key(tn, "w0/k0")); err != nil {
+	if _, err := h.Source.Store.Value(tn, credentials, key(tn, "w0/k0")); err != nil {
 		t.Errorf("reading while frozen: %v", err)
 	}
 	if err := m.EnsureTenant(t.Context(), tn, credentials); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Source.Store.Put(credentials, h.Key(tn, "after"), "1"); err != nil {
+	if err := h.Source.Store.Put(tn, credentials, key(tn, "after"), "1"); err != nil {
 		t.Errorf("writing after the freeze has ended: %v", err)
 	}
 	if broken, err := m.Freeze(t.Context(), tn, "a"); err != nil || broken == seal {
@@ -118,7 +116,7 @@ func (h MoveHarness) pages(t *testing.T) {
 	for i := range 25 {
 		name := fmt.Sprintf("a/%02d", i)
 		want[name] = strings.Repeat("v", i)
-		if err := h.Source.Store.Put(credentials, h.Key(tn, name), want[name]); err != nil {
+		if err := h.Source.Store.Put(tn, credentials, key(tn, name), want[name]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -133,13 +131,13 @@ func (h MoveHarness) imports(t *testing.T) {
 	tn, source, target := tenant("copy"), mover(t, h.Source), mover(t, h.Target)
 	from, to := h.Source.up(t, tn), h.Target.up(t, tn)
 	for i := range 250 {
-		if err := h.Source.Store.Put(from, h.Key(tn, fmt.Sprintf("k%d", i)), fmt.Sprint(i)); err != nil {
+		if err := h.Source.Store.Put(tn, from, key(tn, fmt.Sprintf("k%d", i)), fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// Together more than any store takes in one request.
 	for i := range 3 {
-		if err := h.Source.Store.Put(from, h.Key(tn, fmt.Sprintf("large%d", i)), strings.Repeat("x", 900<<10)); err != nil {
+		if err := h.Source.Store.Put(tn, from, key(tn, fmt.Sprintf("large%d", i)), strings.Repeat("x", 900<<10)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -161,7 +159,7 @@ func (h MoveHarness) imports(t *testing.T) {
 	if diff := cmp.Diff(all(t, source, tn, 100), all(t, target, tn, 100)); diff != "" {
 		t.Errorf("the copy differs:\n%s", diff)
 	}
-	if v, err := h.Target.Store.Value(to, h.Key(tn, "k7")); err != nil || v != "7" {
+	if v, err := h.Target.Store.Value(tn, to, key(tn, "k7")); err != nil || v != "7" {
 		t.Errorf("the tenant reads %q, %v", v, err)
 	}
 }
@@ -182,13 +180,13 @@ func (h MoveHarness) lateImport(t *testing.T) {
 	if err := target.EnsureTenant(t.Context(), tn, credentials); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Target.Store.Put(credentials, h.Key(tn, "k"), "1"); err != nil {
+	if err := h.Target.Store.Put(tn, credentials, key(tn, "k"), "1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := target.Import(t.Context(), tn, "b", late); storage.ReasonOf(err) != storage.ReasonPermissionDenied {
 		t.Errorf("after the tenant took over: %v", err)
 	}
-	if v, err := h.Target.Store.Value(credentials, h.Key(tn, "k")); err != nil || v != "1" {
+	if v, err := h.Target.Store.Value(tn, credentials, key(tn, "k")); err != nil || v != "1" {
 		t.Errorf("the tenant's own value is %q, %v", v, err)
 	}
 }
