@@ -72,9 +72,11 @@ type KubeconfigGeneratorStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// resources is the number of TenantControlPlanes selected.
+	// +optional
 	Resources int32 `json:"resources"`
 
 	// availableResources is the number of Secrets that are up to date.
+	// +optional
 	AvailableResources int32 `json:"availableResources"`
 
 	// errors are the TenantControlPlanes without an up-to-date Secret.
