@@ -22,6 +22,9 @@ const byHandToken = "benchm.0123456789abcdef"
 // worker measures from asking for a Machine to its Ready Node, beside kubeadm join typed on the same kind of host.
 func worker(ctx context.Context, l *quickstart.Lab) error {
 	const name = "bench-worker"
+	if err := l.OneFree(ctx); err != nil {
+		return err
+	}
 	if err := l.Create(ctx, name, 0); err != nil {
 		return err
 	}
