@@ -90,7 +90,7 @@ func fleetTenant(name string) *kamajiv1alpha1.TenantControlPlane {
 	tenant.Spec.ControlPlane.KamajiGateway = &kamajiv1alpha1.KamajiGatewaySpec{Name: "default", Hostname: name + "." + fleetNamespace + "." + quickstart.Domain}
 	tenant.Spec.Addons.CoreDNS = &kamajiv1alpha1.AddonSpec{}
 	tenant.Spec.Addons.KubeProxy = &kamajiv1alpha1.AddonSpec{}
-	tenant.Spec.Addons.Konnectivity = &kamajiv1alpha1.KonnectivitySpec{}
+	tenant.Spec.Addons.Konnectivity = &kamajiv1alpha1.KonnectivitySpec{KonnectivityServerSpec: kamajiv1alpha1.KonnectivityServerSpec{Port: kamajiv1alpha1.DefaultKonnectivityPort}}
 	return tenant
 }
 
