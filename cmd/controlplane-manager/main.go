@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -69,6 +70,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("reading the TLS flags: %w", err)
 	}
+	ctrlmetrics.Registry.MustRegister(version.Collector())
 	config := ctrl.GetConfigOrDie()
 	config.QPS, config.Burst = o.qps, o.burst
 	config.UserAgent = "controlplane-manager/" + version.Version

@@ -4,48 +4,75 @@ package tenant
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/gauge"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
 
+// Names and labels are Kamaji's, so that its dashboards and alerts keep working.
 var (
-	ready = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "kamaji_tenant_control_plane_status",
-		Help: "Whether a control plane is Ready (1) or not (0).",
-	}, []string{"namespace", "name"})
-	steps = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	info = gauge.NewInfo("kamaji_tenant_control_plane_info", "What a tenant control plane is. Always 1.",
+		"tcp_namespace", "tcp_name", "kubernetes_version", "datastore_driver", "address", "exposure_strategy")
+	status = gauge.NewInfo("kamaji_tenant_control_plane_status", "Phase of a tenant control plane, and whether it is ready. Always 1.",
+		"tcp_namespace", "tcp_name", "status", "ready")
+	current = gauge.NewCount("kamaji_tenant_control_planes_current", "Number of tenant control planes.", "ready").Zero("true").Zero("false")
+	steps   = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "kamaji_handler_time_seconds",
 		Help:    "Time that one step of one pass has taken, by the condition it reports.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 	}, []string{"handler"})
 )
 
-func init() { metrics.Registry.MustRegister(ready, steps) }
+func init() { metrics.Registry.MustRegister(info, status, current, steps) }
 
+// record shows the tenant's status as metrics, at the same cost however many tenants there are.
 func record(tenant *kamajiv1alpha1.TenantControlPlane) {
-	value := 0.0
-	if meta.IsStatusConditionTrue(tenant.Status.Conditions, phase.Ready) {
-		value = 1
+	key := client.ObjectKeyFromObject(tenant).String()
+	ready := strconv.FormatBool(meta.IsStatusConditionTrue(tenant.Status.Conditions, phase.Ready))
+	what := kamajiv1alpha1.PhaseProvisioning
+	if p := tenant.Status.Kubernetes.Version.Status; p != nil {
+		what = *p
 	}
-	ready.WithLabelValues(tenant.Namespace, tenant.Name).Set(value)
+	info.Set(key, tenant.Namespace, tenant.Name, tenant.Status.Kubernetes.Version.Version, tenant.Status.Storage.Driver,
+		tenant.Status.ControlPlaneEndpoint, exposure(tenant))
+	status.Set(key, tenant.Namespace, tenant.Name, string(what), ready)
+	current.Set(key, ready)
 }
 
-// forget drops all that is kept in this process about a tenant.
+// exposure is how clients reach the tenant.
+func exposure(tenant *kamajiv1alpha1.TenantControlPlane) string {
+	switch spec := tenant.Spec.ControlPlane; {
+	case spec.KamajiGateway != nil:
+		return "kamaji-gateway"
+	case spec.Gateway != nil:
+		return "gateway"
+	case spec.Ingress != nil:
+		return "ingress"
+	default:
+		return "service"
+	}
+}
+
+// forget drops what is remembered of a tenant.
 func (r *Reconciler) forget(name types.NamespacedName) {
 	r.memory.forget(name)
 	r.jobs.Stop(name)
 	r.Remote.Forget(name)
-	ready.DeleteLabelValues(name.Namespace, name.Name)
+	info.Delete(name.String())
+	status.Delete(name.String())
+	current.Delete(name.String())
 }
 
-// timed measures each step.
+// timed reports how long each step takes.
 func (r *Reconciler) timed(list []phase.Step[*scope]) []phase.Step[*scope] {
 	out := make([]phase.Step[*scope], 0, len(list))
 	for _, step := range list {
