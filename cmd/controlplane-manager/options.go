@@ -10,23 +10,25 @@ import (
 	"github.com/spf13/pflag"
 	"k8s.io/klog/v2"
 	clusterflags "sigs.k8s.io/cluster-api/util/flags"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 )
 
 // options are the flags of the manager.
 type options struct {
 	manager clusterflags.ManagerOptions
 
-	namespace, watchFilter, healthAddress     string
-	leaderElect, webhooks, version            bool
-	webhookPort                               int
-	webhookCerts                              string
-	syncPeriod                                time.Duration
-	leaseDuration, renewDeadline, retryPeriod time.Duration
-	qps                                       float32
-	burst, controlPlanes, tenants, dataStores int
-	defaultDataStore                          string
-	gatewayImage, xdsBind, xdsAddress, xdsDir string
-	podNamespace, priorityClass               string
+	namespace, watchFilter, healthAddress                string
+	leaderElect, webhooks, version                       bool
+	webhookPort                                          int
+	webhookCerts                                         string
+	syncPeriod                                           time.Duration
+	leaseDuration, renewDeadline, retryPeriod            time.Duration
+	qps                                                  float32
+	burst, controlPlanes, tenants, dataStores            int
+	defaultDataStore                                     string
+	gatewayImage, kineImage, xdsBind, xdsAddress, xdsDir string
+	podNamespace, priorityClass                          string
 }
 
 func parse() options {
@@ -51,6 +53,7 @@ func parse() options {
 	fs.IntVar(&o.dataStores, "datastore-concurrency", 4, "DataStores checked at the same time")
 	fs.StringVar(&o.defaultDataStore, "datastore", "default", "DataStore of tenants that name none; empty lets them wait")
 	fs.StringVar(&o.priorityClass, "priority-class", "", "PriorityClass of control planes that name none; empty sets none")
+	fs.StringVar(&o.kineImage, "kine-image", desired.KineImage, "image of kine, which tenants in datastores other than etcd need")
 	fs.StringVar(&o.gatewayImage, "gateway-image", "ghcr.io/cluster-api-provider-kamaji/kamaji-gateway:v0.1.0", "image of the gateway's data plane")
 	fs.StringVar(&o.xdsBind, "xds-bind-address", ":18000", "address at which routes are served to gateways; empty serves none")
 	fs.StringVar(&o.xdsAddress, "xds-address", "kamaji-xds.kamaji-system.svc:18000", "host:port at which gateways in the cluster find the routes")

@@ -108,15 +108,9 @@ func (v *validator) missing(ctx context.Context, tenant *kamajiv1alpha1.TenantCo
 // inert warns about settings that are accepted and change nothing.
 func inert(tenant *kamajiv1alpha1.TenantControlPlane) admission.Warnings {
 	var warnings admission.Warnings
-	writes, deployment := tenant.Spec.WritePermissions, &tenant.Spec.ControlPlane.Deployment
+	writes := tenant.Spec.WritePermissions
 	if writes.BlockCreation || writes.BlockUpdate || writes.BlockDeletion {
 		warnings = append(warnings, "spec.writePermissions is not enforced by this release")
-	}
-	if args := deployment.ExtraArgs; args != nil && len(args.Kine) > 0 {
-		warnings = append(warnings, "spec.controlPlane.deployment.extraArgs.kine has no effect in this release")
-	}
-	if resources := deployment.Resources; resources != nil && resources.Kine != nil {
-		warnings = append(warnings, "spec.controlPlane.deployment.resources.kine has no effect in this release")
 	}
 	return warnings
 }

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
@@ -138,17 +137,6 @@ func TestWarnings(t *testing.T) {
 		"write permissions": {
 			change: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.WritePermissions.BlockDeletion = true },
 			want:   admission.Warnings{"spec.writePermissions is not enforced by this release"},
-		},
-		"kine": {
-			change: func(tn *kamajiv1alpha1.TenantControlPlane) {
-				deployment := &tn.Spec.ControlPlane.Deployment
-				deployment.ExtraArgs = &kamajiv1alpha1.ControlPlaneExtraArgs{Kine: []string{"--debug"}}
-				deployment.Resources = &kamajiv1alpha1.ControlPlaneComponentsResources{Kine: &corev1.ResourceRequirements{}}
-			},
-			want: admission.Warnings{
-				"spec.controlPlane.deployment.extraArgs.kine has no effect in this release",
-				"spec.controlPlane.deployment.resources.kine has no effect in this release",
-			},
 		},
 		"no such store": {
 			change: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStore = "other" },

@@ -95,7 +95,7 @@ func apiServerArgs(in Input) []string {
 	if given(user, "authorization-config") {
 		delete(defaults, "authorization-mode")
 	}
-	if upgrade.Minor(tenant.KubernetesVersion()) >= 34 {
+	if upgrade.Minor(tenant.KubernetesVersion()) >= 34 && in.Storage.Kine == "" {
 		// The cache would follow the key compact_rev_key every second, which is
 		// outside the tenant's prefix and therefore denied.
 		defaults["feature-gates"] = "ListFromCacheSnapshot=false"
@@ -126,6 +126,11 @@ func apiServerArgs(in Input) []string {
 }
 
 func storageFlags(fixed flags, storage Storage) {
+	if storage.Kine != "" {
+		// The database is the tenant's alone: keys have the usual prefix, and the API server compacts them itself.
+		fixed["etcd-servers"] = kineSocket
+		return
+	}
 	fixed["etcd-servers"] = urls(storage.Endpoints, ",")
 	fixed["etcd-prefix"] = "/" + storage.Schema
 	fixed["etcd-cafile"] = pkiPath + "/etcd/ca.crt"

@@ -86,6 +86,9 @@ func podMeta(in Input) metav1.ObjectMeta {
 			hashes[kamajiv1alpha1.ComponentChecksumPrefix+label] = pki.Identity(data[file.name])
 		}
 	}
+	if in.Storage.Kine != "" {
+		hashes[kamajiv1alpha1.ComponentChecksumPrefix+kineName] = Checksum(in.Secrets[StorageConfig])
+	}
 	return metav1.ObjectMeta{
 		Labels:      with(extra.Labels, hashes, labels(in.Tenant, "deployment")),
 		Annotations: with(extra.Annotations, map[string]string{"kubectl.kubernetes.io/default-container": "kube-apiserver"}),
@@ -131,6 +134,7 @@ func podSpec(in Input) corev1.PodSpec {
 	if in.Tenant.Spec.InternalCACertificatesConfigMap != nil {
 		trustInternal(out.Containers, len(out.Containers)-len(managed))
 	}
+	withKine(in, &out)
 	return out
 }
 

@@ -13,7 +13,8 @@ import (
 // tenant's name and a dash in front.
 const (
 	// StorageConfig is the Secret with the database credentials. Keys:
-	// DB_CONNECTION_STRING, DB_SCHEMA, DB_USER, DB_PASSWORD.
+	// DB_CONNECTION_STRING, DB_SCHEMA, DB_USER, DB_PASSWORD, and KineEndpoint for
+	// stores that need kine.
 	StorageConfig = "datastore-config"
 	// EgressConfig is the ConfigMap that tells kube-apiserver about the konnectivity server.
 	EgressConfig = "konnectivity-egress-selector-configuration"
@@ -42,6 +43,9 @@ type Storage struct {
 	Schema string
 	// Overrides keep single resources elsewhere, with the same credentials.
 	Overrides []StorageOverride
+	// Kine is the image of the shim that the API server needs for any store but
+	// etcd, and empty for etcd. It replaces all of the above.
+	Kine string
 }
 
 // StorageOverride keeps one resource in another etcd.

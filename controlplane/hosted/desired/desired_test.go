@@ -156,8 +156,24 @@ func everything() desired.Input {
 	return in
 }
 
+// throughKine is a tenant in a PostgreSQL, with what can be set for kine.
+func throughKine() desired.Input {
+	in := throughGateway()
+	d := &in.Tenant.Spec.ControlPlane.Deployment
+	d.ExtraArgs = &kamajiv1alpha1.ControlPlaneExtraArgs{Kine: []string{"--datastore-max-open-connections=8", "--debug"}}
+	d.Resources = &kamajiv1alpha1.ControlPlaneComponentsResources{
+		Kine: &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}},
+	}
+	d.AdditionalInitContainers = []corev1.Container{{Name: "proxy", Image: "example.com/proxy:1"}}
+	d.AdditionalContainers = []corev1.Container{{Name: "kine", Image: "example.com/kine:1"}, {Name: "logger", Image: "example.com/logger:1"}}
+	in.Storage.Kine = desired.KineImage
+	in.Secrets[pki.DataStore] = secret("ca.crt")
+	in.Secrets[desired.StorageConfig][desired.KineEndpoint] = []byte("postgres://")
+	return in
+}
+
 func TestWorkload(t *testing.T) {
-	for name, in := range map[string]desired.Input{"plain": input(), "gateway": throughGateway(), "everything": everything()} {
+	for name, in := range map[string]desired.Input{"plain": input(), "gateway": throughGateway(), "everything": everything(), "kine": throughKine()} {
 		t.Run(name, func(t *testing.T) {
 			golden.Objects(t, filepath.Join("testdata", name+".yaml"), desired.Workload(in))
 		})

@@ -159,7 +159,7 @@ func (p *pod) etcdArgs() []string {
 func (p *pod) args(name string, extra ...string) []string {
 	p.Helper()
 	spec := desired.Deployment(p.in).Spec.Template.Spec
-	for _, c := range spec.Containers {
+	for _, c := range append(spec.Containers, spec.InitContainers...) {
 		if c.Name != name {
 			continue
 		}

@@ -39,16 +39,19 @@ func volumes(in Input) []corev1.Volume {
 			Secret: &corev1.SecretVolumeSource{SecretName: Name(tenant, suffix), DefaultMode: ptr.To(groupReadable)},
 		}}
 	}
+	files := []corev1.VolumeProjection{
+		source(pki.APIServer, "apiserver.crt", "apiserver.key"),
+		source(pki.CA, "ca.crt", pki.ClientsFile),
+		source(pki.APIServerKubeletClient, "apiserver-kubelet-client.crt", "apiserver-kubelet-client.key"),
+		source(pki.FrontProxyCA, "front-proxy-ca.crt"),
+		source(pki.FrontProxyClient, "front-proxy-client.crt", "front-proxy-client.key"),
+		source(pki.ServiceAccount, "sa.pub", "sa.key"),
+	}
+	if in.Storage.Kine == "" {
+		files = append(files, source(pki.DataStore, "ca.crt", "server.crt", "server.key"))
+	}
 	out := []corev1.Volume{
-		projected(pkiVolume,
-			source(pki.APIServer, "apiserver.crt", "apiserver.key"),
-			source(pki.CA, "ca.crt", pki.ClientsFile),
-			source(pki.APIServerKubeletClient, "apiserver-kubelet-client.crt", "apiserver-kubelet-client.key"),
-			source(pki.FrontProxyCA, "front-proxy-ca.crt"),
-			source(pki.FrontProxyClient, "front-proxy-client.crt", "front-proxy-client.key"),
-			source(pki.ServiceAccount, "sa.pub", "sa.key"),
-			source(pki.DataStore, "ca.crt", "server.crt", "server.key"),
-		),
+		projected(pkiVolume, files...),
 		projected(controllerManagerPKIVolume,
 			source(pki.CA, "ca.crt", "ca.key", pki.SignerFile, pki.ClientsFile),
 			source(pki.FrontProxyCA, "front-proxy-ca.crt"),

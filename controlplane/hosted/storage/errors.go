@@ -3,8 +3,12 @@
 package storage
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
+	"strings"
 )
 
 // Reason says in one word why a store cannot be used. The values appear as
@@ -80,4 +84,21 @@ func ReasonOf(err error) Reason {
 func IsPermanent(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Permanent()
+}
+
+// IsTLS reports whether TLS, and not the network, is what made a connection fail.
+func IsTLS(err error) bool {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return true
+	}
+	if alert, ok := errors.AsType[*net.OpError](err); ok {
+		return strings.Contains(alert.Error(), "tls:")
+	}
+	return false
 }

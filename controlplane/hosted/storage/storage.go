@@ -44,6 +44,11 @@ type Driver interface {
 	// only after EnsureTenant.
 	Credentials(tenant Tenant, current Credentials, now time.Time) (Credentials, error)
 
+	// Endpoint is the connection string with which kine, the shim for stores that
+	// don't speak the protocol of etcd, reaches the tenant's data. It is empty for
+	// stores that do, and holds the password for the others.
+	Endpoint(tenant Tenant, credentials Credentials) string
+
 	// Close releases connections. The driver is unusable afterwards.
 	Close() error
 }

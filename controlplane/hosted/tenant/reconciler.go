@@ -68,6 +68,9 @@ type Reconciler struct {
 	DefaultDataStore string
 	// PriorityClass of the pods of tenants that name none; may be empty.
 	PriorityClass string
+	// KineImage is the image of the shim for stores other than etcd, empty for
+	// desired.KineImage.
+	KineImage string
 	// Concurrency is the number of tenants reconciled at the same time, 0 for
 	// the default. Passes mostly wait for answers of API servers.
 	Concurrency int

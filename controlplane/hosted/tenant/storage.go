@@ -4,6 +4,7 @@ package tenant
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -72,6 +73,7 @@ func (r *Reconciler) backends(ctx context.Context, tenant *kamajiv1alpha1.Tenant
 		return nil, phase.Wait(kamajiv1alpha1.DataStoreMissingReason,
 			"spec.dataStore is empty and this installation has no default: name a DataStore")
 	}
+	const etcd = string(kamajiv1alpha1.DriverEtcd)
 	var opened []backend
 	main, err := r.open(ctx, tenant, name, "")
 	if err != nil {
@@ -86,7 +88,7 @@ func (r *Reconciler) backends(ctx context.Context, tenant *kamajiv1alpha1.Tenant
 		opened = append(opened, b)
 		// kube-apiserver takes one client certificate and one authority for all
 		// of its etcd servers.
-		if b.config.Driver != main.config.Driver || !bytes.Equal(b.config.CA, main.config.CA) {
+		if b.config.Driver != etcd || main.config.Driver != etcd || !bytes.Equal(b.config.CA, main.config.CA) {
 			return opened, phase.Fatal(kamajiv1alpha1.InvalidSpecReason,
 				"spec.dataStoreOverrides: DataStore %s for %s must be an etcd with the same certificate authority as %s", override.DataStore, override.Resource, name)
 		}
@@ -207,19 +209,39 @@ func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backe
 	if err != nil {
 		return credentials, err
 	}
-	s.secrets[pki.DataStore] = map[string][]byte{
-		"ca.crt": credentials.CA, "server.crt": credentials.Certificate, "server.key": credentials.Key,
+	r.storageInputs(s, backends, credentials)
+	return credentials, nil
+}
+
+// storageInputs is what the workload needs to know of its datastores.
+func (r *Reconciler) storageInputs(s *scope, backends []backend, credentials storage.Credentials) {
+	main, id := backends[0], identity(s.tenant)
+	files := map[string][]byte{}
+	for name, content := range map[string][]byte{"ca.crt": credentials.CA, "server.crt": credentials.Certificate, "server.key": credentials.Key} {
+		if len(content) > 0 {
+			files[name] = content
+		}
 	}
-	s.secrets[desired.StorageConfig] = map[string][]byte{
-		"DB_CONNECTION_STRING": []byte("https://" + strings.Join(main.config.Endpoints, ",https://")),
+	if len(files) > 0 {
+		s.secrets[pki.DataStore] = files
+	}
+	config := map[string][]byte{
+		"DB_CONNECTION_STRING": []byte(strings.Join(main.config.Endpoints, ",")),
 		"DB_SCHEMA":            []byte(id.Schema), "DB_USER": []byte(id.User),
+		// Where a client certificate takes its place, it is empty.
 		"DB_PASSWORD": []byte(credentials.Password),
 	}
+	s.secrets[desired.StorageConfig] = config
 	s.storage = desired.Storage{Name: main.store.Name, Endpoints: main.config.Endpoints, Schema: id.Schema}
+	if endpoint := main.driver.Endpoint(id, credentials); endpoint != "" {
+		config[desired.KineEndpoint] = []byte(endpoint)
+		s.storage.Kine = cmp.Or(r.KineImage, desired.KineImage)
+		return
+	}
+	config["DB_CONNECTION_STRING"] = []byte("https://" + strings.Join(main.config.Endpoints, ",https://"))
 	for _, b := range backends[1:] {
 		s.storage.Overrides = append(s.storage.Overrides, desired.StorageOverride{Resource: b.resource, Endpoints: b.config.Endpoints})
 	}
-	return credentials, nil
 }
 
 // heldCredentials are those in the Secrets, but for what shall be replaced.

@@ -127,11 +127,20 @@ func build(ctx context.Context, log *progress.Log, m module, source, bin, versio
 	})
 }
 
+// servers are the databases of the distribution that tests run, by a program of each.
+var servers = map[string]string{"pg_ctlcluster": "postgresql", "mariadb-install-db": "mariadb-server-core"}
+
 // Assets makes the folder that tests with a real API server want in
-// KUBEBUILDER_ASSETS, building kube-apiserver and etcd when missing, and
-// returns its path. The path doesn't depend on versions; its links do.
+// KUBEBUILDER_ASSETS, building kube-apiserver, etcd and kine when missing, and
+// returns its path. The path doesn't depend on versions; its links do. It also
+// installs the databases that tests start, if it may.
 func Assets(ctx context.Context, log *progress.Log) (string, error) {
-	set, err := Build(ctx, log, "etcd", "kubernetes")
+	if os.Geteuid() == 0 {
+		if err := debian.Need(ctx, log, servers); err != nil {
+			return "", err
+		}
+	}
+	set, err := Build(ctx, log, "etcd", "kubernetes", "kine")
 	if err != nil {
 		return "", err
 	}
@@ -143,7 +152,7 @@ func Assets(ctx context.Context, log *progress.Log) (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	for _, program := range []string{"kube-apiserver", "kubectl", "etcd"} {
+	for _, program := range []string{"kube-apiserver", "kubectl", "etcd", "kine"} {
 		if err := link(set.Path(program), filepath.Join(dir, program)); err != nil {
 			return "", err
 		}

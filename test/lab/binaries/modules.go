@@ -47,6 +47,7 @@ func (m module) options() []string {
 var modules = []module{
 	{name: "etcd", programs: map[string]string{"etcd": "."}},
 	{name: "kubernetes", programs: map[string]string{"kubernetes": "."}, flags: stamp(KubernetesVersion)},
+	{name: "kine", programs: map[string]string{"kine": "github.com/k3s-io/kine"}},
 	{name: "cluster-api", programs: map[string]string{
 		"clusterctl":                   "sigs.k8s.io/cluster-api/cmd/clusterctl",
 		"cluster-api-controller":       "sigs.k8s.io/cluster-api/core",

@@ -48,6 +48,7 @@ func specs() []spec {
 		program := "proxy-" + component
 		list = append(list, single("registry.k8s.io/kas-network-proxy/"+program+":v0.36.0", "/"+program, program, ""))
 	}
+	list = append(list, single("docker.io/rancher/kine:v0.16.4", "/bin/kine", "kine", nonroot))
 	for _, component := range []string{"controller", "webhook", "cainjector"} {
 		program := "cert-manager-" + component
 		list = append(list, single("quay.io/jetstack/"+program+":v1.11.5", "/app/cmd/"+component+"/"+component, program, certManager))

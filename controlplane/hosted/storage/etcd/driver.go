@@ -100,6 +100,9 @@ func (d *driver) Credentials(tenant storage.Tenant, current storage.Credentials,
 	return d.issuer.Renew(tenant, current, now)
 }
 
+// Endpoint implements storage.Driver: there is no shim.
+func (d *driver) Endpoint(storage.Tenant, storage.Credentials) string { return "" }
+
 // Close implements storage.Driver.
 func (d *driver) Close() error {
 	if err := d.client.Close(); err != nil && !errors.Is(err, context.Canceled) {

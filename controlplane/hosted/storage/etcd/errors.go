@@ -5,11 +5,8 @@ package etcd
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"net"
-	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -67,7 +64,7 @@ func (d *driver) diagnose() (storage.Reason, error) {
 		if err == nil {
 			return "", nil
 		}
-		if rejected(err) {
+		if storage.IsTLS(err) {
 			reason = storage.ReasonTLSFailed
 		}
 		all = append(all, errors.New(endpoint+": "+err.Error()))
@@ -98,21 +95,4 @@ func dial(ctx context.Context, endpoint string, config *tls.Config) error {
 	}
 	_, err = io.ReadFull(conn, make([]byte, 1))
 	return err
-}
-
-// rejected reports whether TLS, and not the network, is what failed.
-func rejected(err error) bool {
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return true
-	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return true
-	}
-	if alert, ok := errors.AsType[*net.OpError](err); ok {
-		return strings.Contains(alert.Error(), "tls:")
-	}
-	return false
 }

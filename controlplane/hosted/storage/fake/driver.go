@@ -179,5 +179,8 @@ func (d *driver) Credentials(tenant storage.Tenant, current storage.Credentials,
 	}, nil
 }
 
+// Endpoint implements storage.Driver: there is no shim.
+func (d *driver) Endpoint(storage.Tenant, storage.Credentials) string { return "" }
+
 // Close implements storage.Driver.
 func (d *driver) Close() error { return nil }

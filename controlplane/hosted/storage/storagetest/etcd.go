@@ -5,16 +5,8 @@ package storagetest
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +16,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"k8s.io/client-go/util/keyutil"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
@@ -34,9 +25,8 @@ import (
 type Etcd struct {
 	// Config reaches it as administrator root.
 	Config storage.Config
-	ca     *x509.Certificate
-	caKey  *ecdsa.PrivateKey
-	cmd    *exec.Cmd
+	Authority
+	cmd *exec.Cmd
 
 	mu      sync.Mutex
 	clients map[string]*clientv3.Client
@@ -50,8 +40,8 @@ func StartEtcd(t testing.TB) *Etcd {
 		t.Fatalf("no etcd in %q: run `make test`, or `go run ./test/lab assets` once", testenv.Assets())
 	}
 	dir := t.TempDir()
-	e := &Etcd{clients: map[string]*clientv3.Client{}}
-	caPEM, caKeyPEM := e.makeCA(t)
+	e := &Etcd{Authority: NewAuthority(t), clients: map[string]*clientv3.Client{}}
+	caPEM, caKeyPEM := e.CA, e.CAKey
 	serverCert, serverKey := e.Certificate(t, "etcd")
 	rootCert, rootKey := e.Certificate(t, "root")
 	for name, content := range map[string][]byte{"ca.crt": caPEM, "server.crt": serverCert, "server.key": serverKey} {
@@ -132,7 +122,7 @@ func (e *Etcd) dial(certificate, key []byte) (*clientv3.Client, error) {
 		return nil, err
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(e.ca)
+	roots.AddCert(e.certificate)
 	endpoint := "https://" + e.Config.Endpoints[0]
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{endpoint}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
@@ -178,68 +168,4 @@ func (e *Etcd) Keys(prefix string) int {
 		return -1
 	}
 	return int(got.Count)
-}
-
-func (e *Etcd) makeCA(t testing.TB) (certificate, key []byte) {
-	t.Helper()
-	var err error
-	if e.caKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcd-ca"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(10 * 365 * 24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, e.caKey.Public(), e.caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e.ca, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	return certPEM(der), keyPEM(t, e.caKey)
-}
-
-// Certificate issues one from the store's CA, for servers on loopback and for clients.
-func (e *Etcd) Certificate(t testing.TB, commonName string) (certificate, key []byte) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: commonName},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		KeyUsage:    x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, e.ca, private.Public(), e.caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return certPEM(der), keyPEM(t, private)
-}
-
-func certPEM(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-}
-
-func keyPEM(t testing.TB, key *ecdsa.PrivateKey) []byte {
-	t.Helper()
-	out, err := keyutil.MarshalPrivateKeyToPEM(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return fmt.Sprint(listener.Addr().(*net.TCPAddr).Port)
 }
