@@ -28,6 +28,7 @@ const usage = `kamaji-gateway passes TLS connections to tenant control planes, b
   kamaji-gateway bootstrap [flags]        write a bootstrap file, and with --systemd a unit to standard output
   kamaji-gateway envoy [flags]            write the files of an Envoy that takes its place, and its unit to standard output
   kamaji-gateway companion [flags] [-- ENVOY ARGS]   do beside Envoy what it lacks: redirect tenant ports, drain
+  kamaji-gateway certificates [flags]     fetch the client certificate; with --systemd DIR write the units that keep it fresh
   kamaji-gateway version                  print the version
 
 "kamaji-gateway COMMAND --help" lists the flags.
@@ -64,6 +65,8 @@ func command(args []string, stdout io.Writer) error {
 		return writeEnvoy(args, stdout)
 	case "companion":
 		return companion(args)
+	case "certificates":
+		return fetchCertificates(args)
 	case "version":
 		_, err := fmt.Fprintln(stdout, version.String())
 		return err
