@@ -28,7 +28,7 @@ func (r *Reconciler) announce(before, after *v1alpha2.KamajiGateway) {
 	case phase.ReasonDone:
 		r.Recorder.Eventf(after, nil, corev1.EventTypeNormal, "Ready", "Reconcile", "serves %s and %s on port %d",
 			after.Spec.PublicAddress, after.Spec.PrivateAddress, after.Spec.Port)
-	case v1alpha2.GatewayDataPlaneNotReadyReason, v1alpha2.GatewayExternalReason:
+	case v1alpha2.GatewayDataPlaneNotReadyReason, v1alpha2.GatewayExternalReason, v1alpha2.GatewayCertificatePendingReason:
 		r.Recorder.Eventf(after, nil, corev1.EventTypeNormal, news.Reason, "Reconcile", "%s", news.Message)
 	default:
 		r.Recorder.Eventf(after, nil, corev1.EventTypeWarning, news.Reason, "Reconcile", "%s", news.Message)

@@ -5,14 +5,17 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -34,6 +37,8 @@ type Reconciler struct {
 	Writer *apply.Writer
 	// Recorder tells of decisions.
 	Recorder events.EventRecorder
+	// Clock says what time it is.
+	Clock clock.PassiveClock
 
 	placement placement
 	tally     *tally
@@ -42,6 +47,10 @@ type Reconciler struct {
 // scope is one pass over one gateway.
 type scope struct {
 	gateway *v1alpha2.KamajiGateway
+	// daemonSet is how the data plane runs, nil when it runs elsewhere.
+	daemonSet *appsv1.DaemonSet
+	// expires is when the certificate of the data plane does.
+	expires time.Time
 }
 
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways,verbs=get;list;watch;patch
@@ -58,6 +67,9 @@ type scope struct {
 func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	gateway := &v1alpha2.KamajiGateway{}
 	if err := r.Client.Get(ctx, req.NamespacedName, gateway); err != nil {
+		if apierrors.IsNotFound(err) {
+			certificateExpiry.DeleteLabelValues(req.Name)
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	before := gateway.DeepCopy()
@@ -70,10 +82,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		}
 		before = gateway.DeepCopy()
 	}
+	s := &scope{gateway: gateway}
 	err := phase.Run(ctx, &gateway.Status.Conditions, gateway.Generation, []phase.Step[*scope]{
 		{Condition: v1alpha2.GatewayAddressesValidCondition, Run: r.addresses},
-		{Condition: v1alpha2.GatewayDataPlaneReadyCondition, Run: r.dataPlane},
-	}, &scope{gateway})
+		{Condition: v1alpha2.GatewayCertificateValidCondition, Run: r.apply},
+		{Condition: v1alpha2.GatewayDataPlaneReadyCondition, Run: dataPlaneReady},
+	}, s)
 	if err == nil && gateway.Spec.DataPlane.Placement == v1alpha2.PlacementExternal {
 		meta.SetStatusCondition(&gateway.Status.Conditions, external(gateway, r.placement.namespace))
 	}
@@ -83,6 +97,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	r.announce(before, gateway)
+	if err == nil && !s.expires.IsZero() {
+		return ctrl.Result{RequeueAfter: s.expires.Sub(r.Clock.Now())}, nil
+	}
 	return phase.Result(err)
 }
 
@@ -111,30 +128,42 @@ func (r *Reconciler) addresses(ctx context.Context, s *scope) error {
 	return addressesValid(s.gateway, all.Items)
 }
 
-// dataPlane applies what the data plane needs and looks at how it runs.
-func (r *Reconciler) dataPlane(ctx context.Context, s *scope) error {
-	g := s.gateway
-	objects, err := dataPlane(g, r.placement)
+// apply applies what the data plane needs, with its certificate, and looks at what became of that.
+func (r *Reconciler) apply(ctx context.Context, s *scope) error {
+	objects, err := dataPlane(s.gateway, r.placement)
 	if err != nil {
 		return err
 	}
-	var ds *appsv1.DaemonSet
+	var certificate *unstructured.Unstructured
 	for _, object := range objects {
-		if found, ok := object.(*appsv1.DaemonSet); ok {
-			ds = found
+		switch found := object.(type) {
+		case *appsv1.DaemonSet:
+			s.daemonSet = found
+		case *unstructured.Unstructured:
+			certificate = found
 		}
 	}
-	if err := r.sync(ctx, g, objects, ds); err != nil {
+	if err := r.sync(ctx, s.gateway, objects, s.daemonSet); err != nil {
 		return fmt.Errorf("running the data plane: %w", err)
 	}
-	if ds == nil {
-		g.Status.DataPlane = nil
+	s.expires, err = certificateValid(certificate, r.Clock.Now())
+	if !s.expires.IsZero() {
+		certificateExpiry.WithLabelValues(s.gateway.Name).Set(float64(s.expires.Unix()))
+	}
+	return err
+}
+
+// dataPlaneReady looks at how the data plane runs.
+func dataPlaneReady(_ context.Context, s *scope) error {
+	if s.daemonSet == nil {
+		s.gateway.Status.DataPlane = nil
 		return nil
 	}
-	g.Status.DataPlane = &v1alpha2.GatewayDataPlaneStatus{
-		Desired: ds.Status.DesiredNumberScheduled, Ready: ds.Status.NumberReady, Updated: ds.Status.UpdatedNumberScheduled,
+	of := s.daemonSet.Status
+	s.gateway.Status.DataPlane = &v1alpha2.GatewayDataPlaneStatus{
+		Desired: of.DesiredNumberScheduled, Ready: of.NumberReady, Updated: of.UpdatedNumberScheduled,
 	}
-	return running(ds)
+	return running(s.daemonSet)
 }
 
 // sync applies objects, of which ds is the DaemonSet or nil, and removes what is no longer wanted. ConfigMaps of former versions stay

@@ -57,6 +57,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) er
 	gateways := &Reconciler{
 		Client:    mgr.GetClient(),
 		Recorder:  mgr.GetEventRecorder("kamaji-gateway"),
+		Clock:     clock.RealClock{},
 		Writer:    &apply.Writer{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Owner: fieldOwner},
 		placement: placement{options.Namespace, options.Image, options.XDSAddress, options.XDSIssuer},
 		tally:     newTally(),

@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -27,11 +30,13 @@ func gatewayStatus(w *world) {
 	w.create(w.gateway("outside", "203.0.113.11", "10.0.0.6", func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.Placement = v1alpha2.PlacementExternal }))
 	w.create(w.gateway("envoy", "203.0.113.12", "10.0.0.7", func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.Type = v1alpha2.DataPlaneEnvoy }))
 	w.create(w.gateway("same", "203.0.113.10", "10.0.0.8"))
+	w.issue("default", time.Now().Add(time.Hour))
+	w.issue("outside", time.Now().Add(time.Hour))
 	for name, want := range map[string]string{
-		"default": "DataPlaneReady=False/NoMatchingNode Ready=False/NoMatchingNode AddressesValid=True/Done",
-		"outside": "DataPlaneReady=Unknown/External Ready=True/Done AddressesValid=True/Done",
-		"envoy":   "DataPlaneReady=False/NoMatchingNode Ready=False/NoMatchingNode AddressesValid=True/Done",
-		"same":    "DataPlaneReady=Unknown/WaitingForEarlierStep Ready=False/AddressConflict AddressesValid=False/AddressConflict",
+		"default": "DataPlaneReady=False/NoMatchingNode CertificateValid=True/Done Ready=False/NoMatchingNode AddressesValid=True/Done",
+		"outside": "DataPlaneReady=Unknown/External CertificateValid=True/Done Ready=True/Done AddressesValid=True/Done",
+		"envoy":   "DataPlaneReady=Unknown/WaitingForEarlierStep CertificateValid=False/CertificatePending Ready=False/CertificatePending AddressesValid=True/Done",
+		"same":    "DataPlaneReady=Unknown/WaitingForEarlierStep CertificateValid=Unknown/WaitingForEarlierStep Ready=False/AddressConflict AddressesValid=False/AddressConflict",
 	} {
 		g := &v1alpha2.KamajiGateway{}
 		w.eventually(func() string {
@@ -39,7 +44,7 @@ func gatewayStatus(w *world) {
 				return err.Error()
 			}
 			var got []string
-			for _, kind := range []string{v1alpha2.GatewayDataPlaneReadyCondition, v1alpha2.GatewayReadyCondition, v1alpha2.GatewayAddressesValidCondition} {
+			for _, kind := range []string{v1alpha2.GatewayDataPlaneReadyCondition, v1alpha2.GatewayCertificateValidCondition, v1alpha2.GatewayReadyCondition, v1alpha2.GatewayAddressesValidCondition} {
 				c := meta.FindStatusCondition(g.Status.Conditions, kind)
 				if c == nil {
 					return name + " has a condition " + kind
@@ -54,6 +59,27 @@ func gatewayStatus(w *world) {
 			return ""
 		})
 	}
+
+	// A certificate that nobody renewed.
+	w.issue("outside", time.Now().Add(-time.Hour))
+	outside := &v1alpha2.KamajiGateway{}
+	if err := w.client.Get(w.ctx, client.ObjectKey{Name: "outside"}, outside); err != nil {
+		w.Fatal(err)
+	}
+	outside.Spec.PublicPolicy = sources("198.51.100.0/24") // any change has it looked at
+	if err := w.client.Update(w.ctx, outside); err != nil {
+		w.Fatal(err)
+	}
+	w.eventually(func() string {
+		if err := w.client.Get(w.ctx, client.ObjectKey{Name: "outside"}, outside); err != nil {
+			return err.Error()
+		}
+		ready := meta.FindStatusCondition(outside.Status.Conditions, v1alpha2.GatewayReadyCondition)
+		if ready == nil || ready.Reason != v1alpha2.GatewayCertificateExpiredReason || !strings.Contains(ready.Message, "keeps the routes") {
+			return fmt.Sprintf("the gateway says that its certificate expired: %+v", ready)
+		}
+		return ""
+	})
 
 	// An address comes free: who waited for it gets it, and its tenants with it.
 	w.create(newTenant("c1", onGateway("same")))
@@ -117,7 +143,7 @@ func appliedOnce(w *world, kind v1alpha2.DataPlaneType, public, private string) 
 		g.Spec.DataPlane.Tolerations = []corev1.Toleration{{Key: "gateway", Operator: corev1.TolerationOpExists}}
 	})
 	w.create(g)
-	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally(), Recorder: events.NewFakeRecorder(100)}
+	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally(), Recorder: events.NewFakeRecorder(100), Clock: clock.RealClock{}}
 	versions := func() map[string]string {
 		t.Helper()
 		if _, err := r.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
@@ -167,7 +193,7 @@ func appliedOnce(w *world, kind v1alpha2.DataPlaneType, public, private string) 
 func podsBeingReplacedKeepTheirFile(w *world) {
 	g := w.gateway("default", "203.0.113.10", "10.0.0.5")
 	w.create(g)
-	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally(), Recorder: events.NewFakeRecorder(100)}
+	r := &Reconciler{Client: w.manager, Writer: writer(w.manager), placement: here, tally: newTally(), Recorder: events.NewFakeRecorder(100), Clock: clock.RealClock{}}
 	files := func() int {
 		w.Helper()
 		if _, err := r.Reconcile(w.ctx, ctrl.Request{NamespacedName: client.ObjectKeyFromObject(g)}); err != nil {
@@ -290,4 +316,24 @@ func validation(w *world) {
 
 func sources(networks ...kamajiv1alpha1.SourceCIDR) *kamajiv1alpha1.GatewayPolicy {
 	return &kamajiv1alpha1.GatewayPolicy{AllowedSources: networks}
+}
+
+// issue plays cert-manager: the certificate of a gateway is valid until then.
+func (w *world) issue(gateway string, until time.Time) {
+	w.Helper()
+	w.eventually(func() string {
+		c := &unstructured.Unstructured{}
+		c.SetGroupVersionKind(certificateKind)
+		if err := w.client.Get(w.ctx, client.ObjectKey{Namespace: namespace, Name: dataPlaneName(gateway)}, c); err != nil {
+			return err.Error()
+		}
+		c.Object["status"] = map[string]any{
+			"notAfter":   until.UTC().Format(time.RFC3339),
+			"conditions": []any{map[string]any{"type": "Ready", "status": "True", "message": "Certificate is up to date and has not expired"}},
+		}
+		if err := w.client.Status().Update(w.ctx, c); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }

@@ -20,6 +20,8 @@ const (
 	GatewayReadyCondition = "Ready"
 	// GatewayAddressesValidCondition says that addresses, port and tenant ports fit together and collide with no other gateway.
 	GatewayAddressesValidCondition = "AddressesValid"
+	// GatewayCertificateValidCondition says that the data plane has a certificate with which it can follow the managers.
+	GatewayCertificateValidCondition = "CertificateValid"
 	// GatewayDataPlaneReadyCondition says that at least one data plane instance is ready to take connections.
 	GatewayDataPlaneReadyCondition = "DataPlaneReady"
 )
@@ -44,6 +46,10 @@ const (
 const (
 	// GatewayAddressConflictReason: another, older gateway already has one of the addresses.
 	GatewayAddressConflictReason = "AddressConflict"
+	// GatewayCertificatePendingReason: cert-manager has not issued the data plane's certificate yet.
+	GatewayCertificatePendingReason = "CertificatePending"
+	// GatewayCertificateExpiredReason: the data plane's certificate was not renewed in time.
+	GatewayCertificateExpiredReason = "CertificateExpired"
 	// GatewayDataPlaneNotReadyReason: no instance of the data plane is ready yet.
 	GatewayDataPlaneNotReadyReason = "NoInstanceReady"
 	// GatewayNoNodeReason: no node matches the data plane's node selector and tolerations.
@@ -242,7 +248,7 @@ type GatewayDataPlaneStatus struct {
 
 // KamajiGatewayStatus is what was observed of a gateway.
 type KamajiGatewayStatus struct {
-	// conditions: Ready, AddressesValid, DataPlaneReady.
+	// conditions: Ready, AddressesValid, CertificateValid, DataPlaneReady.
 	//
 	// +listType=map
 	// +listMapKey=type

@@ -16,8 +16,19 @@ var (
 		Name: "kamaji_gateway_xds_rejections_total",
 		Help: "Updates that a data plane refused, by gateway and type of resource.",
 	}, []string{"gateway", "type"})
+	refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kamaji_gateway_xds_refused_total",
+		Help: "Connections that were not let in: expired or untrusted client certificate, or identity of another gateway or of none.",
+	}, []string{"reason"})
+)
+
+// Reasons of refusals.
+const (
+	expired   = "expired"
+	untrusted = "untrusted"
+	stranger  = "identity"
 )
 
 func init() {
-	metrics.Registry.MustRegister(streams, rejections)
+	metrics.Registry.MustRegister(streams, rejections, refusals)
 }

@@ -46,7 +46,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		return err
 	}
 	grpcServer := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(config)),
+		grpc.Creds(reporting{credentials.NewTLS(config), log.FromContext(ctx)}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: pingAfter, Timeout: pingTimeout, MaxConnectionAge: streamAge, MaxConnectionAgeGrace: streamGrace,
 		}),
@@ -82,6 +82,7 @@ func (*service) StreamAggregatedResources(discoveryv3.AggregatedDiscoveryService
 func (s *service) DeltaAggregatedResources(wire discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	gateway, err := identity(wire.Context())
 	if err != nil {
+		refusals.WithLabelValues(stranger).Inc()
 		return err
 	}
 	st := s.state.follow(gateway)
@@ -123,6 +124,8 @@ func (s *service) receive(wire discoveryv3.AggregatedDiscoveryService_DeltaAggre
 		if req.GetNode() != nil || node == "" {
 			node = req.GetNode().GetId()
 			if err := checkNode(node, gateway); err != nil {
+				refusals.WithLabelValues(stranger).Inc()
+				s.log.Info("refused a data plane", "node", node, "certificate", gateway, "error", err.Error())
 				return err
 			}
 		}

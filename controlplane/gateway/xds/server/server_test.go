@@ -25,6 +25,7 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
@@ -61,11 +62,16 @@ func newAuthority(t testing.TB) *authority {
 // issue returns a certificate and key in PEM, for servers (dns) or clients (uri).
 func (a *authority) issue(t testing.TB, dns, uri string) (certPEM, keyPEM []byte) {
 	t.Helper()
+	return a.issueUntil(t, dns, uri, time.Now().Add(time.Hour))
+}
+
+func (a *authority) issueUntil(t testing.TB, dns, uri string, until time.Time) (certPEM, keyPEM []byte) {
+	t.Helper()
 	a.n++
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(a.n), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		SerialNumber: big.NewInt(a.n), NotBefore: until.Add(-2 * time.Hour), NotAfter: until, KeyUsage: x509.KeyUsageDigitalSignature,
 	}
 	if dns != "" {
 		template.DNSNames, template.ExtKeyUsage = []string{dns}, []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
@@ -285,6 +291,34 @@ func TestRefused(t *testing.T) {
 				t.Errorf("got %v (%v, response %v), want %v", got, err, resp, tc.want)
 			}
 		})
+	}
+}
+
+// An expired certificate is refused, and whoever looks at the managers learns of it.
+func TestExpiredCertificate(t *testing.T) {
+	ca, state := newAuthority(t), NewState()
+	must(t, state.SetGateway(testGateway))
+	address := start(t, ca, state)
+	count := func(reason string) float64 { return testutil.ToFloat64(refusals.WithLabelValues(reason)) }
+	before := count(expired)
+	cert, key := ca.issueUntil(t, "", "spiffe://kamaji/gateway/default", time.Now().Add(-time.Minute))
+	c := dial(t, address, ca.pool, cert, key)
+	c.subscribe("default/node-1", resourcev3.ClusterType, []string{"*"}, nil)
+	if resp, err := c.stream.Recv(); status.Code(err) != codes.Unavailable {
+		t.Errorf("got %v, %v, want Unavailable", resp, err)
+	}
+	if got := count(expired); got <= before {
+		t.Errorf("%v refusals are counted, %v before", got, before)
+	}
+	before = count(stranger)
+	cert, key = ca.issue(t, "", "spiffe://kamaji/gateway/default")
+	c = dial(t, address, ca.pool, cert, key)
+	c.subscribe("other/node-1", resourcev3.ClusterType, []string{"*"}, nil)
+	if resp, err := c.stream.Recv(); status.Code(err) != codes.PermissionDenied {
+		t.Errorf("got %v, %v, want PermissionDenied", resp, err)
+	}
+	if got := count(stranger); got != before+1 {
+		t.Errorf("%v strangers are counted, %v before", got, before)
 	}
 }
 

@@ -5,9 +5,17 @@ package server
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"time"
+
+	"github.com/go-logr/logr"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 )
 
 // TLSFiles are the PEM files of the server's side of mutual TLS. They are read for each handshake, of which there is one per
@@ -51,4 +59,42 @@ func (f TLSFiles) load() (*tls.Config, error) {
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{cert},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
 	}, nil
+}
+
+// reporting tells which client certificates were refused. Otherwise only the client would know, and it may be nobody's to look at.
+type reporting struct {
+	credentials.TransportCredentials
+	log logr.Logger
+}
+
+// ServerHandshake is that of the credentials within.
+func (r reporting) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secured, info, err := r.TransportCredentials.ServerHandshake(conn)
+	var refused *tls.CertificateVerificationError
+	if !errors.As(err, &refused) {
+		return secured, info, err
+	}
+	reason := untrusted
+	var invalid x509.CertificateInvalidError
+	if errors.As(refused.Err, &invalid) && invalid.Reason == x509.Expired {
+		reason = expired
+	}
+	refusals.WithLabelValues(reason).Inc()
+	// The name is not verified: the certificate is not.
+	name, notAfter := "", ""
+	if len(refused.UnverifiedCertificates) > 0 {
+		leaf := refused.UnverifiedCertificates[0]
+		notAfter = leaf.NotAfter.UTC().Format(time.RFC3339)
+		if gateway, err := route.GatewayOfIdentity(leaf.URIs); err == nil {
+			name = gateway
+		}
+	}
+	r.log.Info("refused the client certificate of a data plane, which keeps the routes it has", "reason", reason, "gateway", name,
+		"client", conn.RemoteAddr().String(), "notAfter", notAfter, "error", refused.Error())
+	return secured, info, err
+}
+
+// Clone keeps the reports.
+func (r reporting) Clone() credentials.TransportCredentials {
+	return reporting{r.TransportCredentials.Clone(), r.log}
 }
