@@ -63,7 +63,7 @@ func (p *proxy) per(n float64, f func() error) (float64, error) {
 		return 0, err
 	}
 	after, err := p.cpu()
-	return float64((after-before).Nanoseconds()) / 1e3 / n, err
+	return float64((after - before).Nanoseconds()) / 1e3 / n, err
 }
 
 // connect opens and closes n connections, from several clients at once.
@@ -270,4 +270,3 @@ func answering(conns []*net.TCPConn) int {
 	}
 	return n
 }
-

@@ -107,6 +107,16 @@ func (b *Buffer) Filled(n int) (bool, error) {
 	return b.done, b.err
 }
 
+// Hold takes note of n more bytes in Free that are not to be parsed yet, because something else comes before the ClientHello.
+func (b *Buffer) Hold(n int) { b.n += n }
+
+// Drop removes the first n of the bytes held, and returns how many others there are, which Filled is to be told of.
+func (b *Buffer) Drop(n int) int {
+	rest := copy(b.raw[:], b.raw[n:b.n])
+	b.n = 0
+	return rest
+}
+
 // Bytes is everything received so far, to be sent on unchanged.
 func (b *Buffer) Bytes() []byte { return b.raw[:b.n] }
 

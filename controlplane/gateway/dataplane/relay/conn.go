@@ -6,6 +6,7 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -24,8 +25,12 @@ const (
 	lingering // refused; waits for the client to read why
 )
 
-// lingerTimeout is how long a refused client may take to read the answer.
-const lingerTimeout = 2 * time.Second
+const (
+	// lingerTimeout is how long a refused client may take to read the answer.
+	lingerTimeout = 2 * time.Second
+	// settleTime is how long a connection lasts before it is prepared to last.
+	settleTime = 15 * time.Second
+)
 
 // ErrConnectTimeout is what Flow.Next is told of an upstream that did not answer in time.
 var ErrConnectTimeout = errors.New("connecting: no answer in time")
@@ -38,29 +43,39 @@ type conn struct {
 	timer      int32 // index in loop.timers, -1 without
 	state      state
 	queued     bool // in loop.ready
+	proxied    bool // a PROXY protocol header comes first
 
 	client, upstream side
 
 	listener   *Listener
 	hello      *hello.Buffer // only while greeting and connecting
 	flow       Flow          // nil while greeting
+	meter      *Meter
 	group      *Group
 	next, prev *conn // in the group
 
+	queue        *queue // it waits in
+	older, newer *conn  // there
+
 	remote   netip.AddrPort
+	via      netip.Addr // the load balancer in front, if one said whose connection it is
 	local    netip.AddrPort
 	accepted time.Time
 	deadline time.Time
 }
 
 func (c *conn) incoming() Incoming {
-	return Incoming{Listener: c.listener, Client: c.remote, Hello: c.hello}
+	in := Incoming{Listener: c.listener, Client: c.remote, Via: c.via, Dialled: c.listener.Addr, Hello: c.hello}
+	if c.listener.options.Anywhere {
+		in.Dialled = localAddr(c.client.fd)
+	}
+	return in
 }
 
 // open takes over an accepted socket.
 func (l *loop) open(n *Listener, fd int, client netip.AddrPort) {
 	c := &conn{timer: -1, listener: n, remote: client, accepted: l.now}
-	c.client.fd, c.upstream.fd = int32(fd), -1
+	c.upstream.fd = -1
 	if last := len(l.free) - 1; last >= 0 {
 		c.id, l.free = l.free[last], l.free[:last]
 	} else {
@@ -70,11 +85,17 @@ func (l *loop) open(n *Listener, fd int, client netip.AddrPort) {
 	l.generation++
 	c.generation = l.generation
 	l.conns[c.id] = c
-	if err := l.watch(c, c.client.fd, 0); err != nil {
+	c.proxied = l.relay.options.proxy(client.Addr())
+	c.client = side{fd: int32(fd), event: c.id << 1, generation: c.generation, readable: true, writable: true}
+	if err := l.watch(&c.client, 0); err != nil {
 		l.end(c, Overload) // fs.epoll.max_user_watches, or memory
 		return
 	}
-	l.timers.set(c, l.now.Add(l.relay.options.HelloTimeout))
+	l.greeters.add(c, l.now.Add(l.relay.options.HelloTimeout))
+	l.greet(c) // most have sent their ClientHello when they are accepted
+	if l.greeters.n > l.relay.pendingPerLoop() {
+		l.end(l.greeters.oldest, HelloCrowded)
+	}
 }
 
 // event notes what epoll says about one of the sockets and goes on from there.
@@ -113,7 +134,7 @@ func (l *loop) greet(c *conn) {
 			c.hello = hello.New()
 		}
 		free := c.hello.Free()
-		n, err := unix.Read(int(c.client.fd), free)
+		n, err := read(c.client.fd, free)
 		switch {
 		case err == unix.EAGAIN:
 			c.client.readable = false
@@ -128,6 +149,15 @@ func (l *loop) greet(c *conn) {
 			return
 		}
 		c.client.readable = n == len(free) || c.client.ending // as in copy
+		if c.proxied {
+			var ok bool
+			if ok, n = l.unwrap(c, n); !ok {
+				continue
+			}
+			if c.state != greeting {
+				return
+			}
+		}
 		complete, err := c.hello.Filled(n)
 		if err != nil {
 			l.refuse(c, refusalOf(err))
@@ -156,7 +186,10 @@ func (l *loop) route(c *conn) {
 		l.refuse(c, refusal)
 		return
 	}
+	c.leave()
 	c.flow, c.state = flow, connecting
+	c.meter = flow.Meter()
+	c.client.meter = &c.meter.Sent
 	if c.group = flow.Group(); c.group != nil {
 		list := c.group.list(len(l.relay.loops))
 		if c.next = list[l.index]; c.next != nil {
@@ -179,8 +212,8 @@ func (l *loop) dial(c *conn, failed error) {
 		if fd, failed = connect(addr); failed != nil {
 			continue
 		}
-		c.upstream = side{fd: int32(fd)}
-		if failed = l.watch(c, c.upstream.fd, 1); failed == nil {
+		c.upstream = side{fd: int32(fd), event: c.id<<1 | 1, generation: c.generation, watched: true, meter: &c.meter.Received}
+		if failed = l.watch(&c.upstream, unix.EPOLLOUT); failed == nil {
 			l.timers.set(c, l.now.Add(timeout))
 			return
 		}
@@ -190,7 +223,7 @@ func (l *loop) dial(c *conn, failed error) {
 
 // hangUp gives an unused upstream socket back.
 func (l *loop) hangUp(c *conn) {
-	_ = unix.Close(int(c.upstream.fd))
+	closeFile(c.upstream.fd)
 	c.upstream = side{fd: -1}
 }
 
@@ -200,12 +233,10 @@ func (l *loop) finishConnect(c *conn) {
 	if !c.upstream.writable {
 		return
 	}
-	err := connected(int(c.upstream.fd))
-	var n int
-	if err == nil {
-		n, err = write(c.upstream.fd, c.hello.Bytes())
-	}
+	// On a socket that is not connected this fails with what is wrong; a socket that turned writable is decided.
+	n, err := write(c.upstream.fd, c.hello.Bytes())
 	if err != nil {
+		err = fmt.Errorf("connecting: %w", err)
 		l.hangUp(c)
 		l.dial(c, err)
 		return
@@ -215,35 +246,48 @@ func (l *loop) finishConnect(c *conn) {
 		c.upstream.writable = false
 	}
 	c.client.moved += uint64(len(c.hello.Bytes()))
+	c.meter.Sent.Add(uint64(len(c.hello.Bytes())))
 	c.hello.Release()
 	c.hello = nil
-	c.local = localAddr(int(c.upstream.fd))
+	c.local = localAddr(c.upstream.fd)
 	l.timers.clear(c)
 	c.state = relaying
+	l.settlers.add(c, l.now.Add(settleTime))
 	l.pump(c)
 }
 
 // timeout is called when the deadline of c passed.
 func (l *loop) timeout(c *conn) {
 	switch c.state {
-	case greeting:
-		l.end(c, HelloTimeout)
 	case connecting:
 		l.hangUp(c)
 		l.dial(c, ErrConnectTimeout)
+	case relaying:
+		l.end(c, TooOld)
 	default:
 		l.end(c, Finished)
+	}
+}
+
+// settle prepares a connection that has been open for a while to stay: a dead peer is to be found, and it may have an age to end at.
+func (l *loop) settle(c *conn) {
+	for _, o := range lastingOptions {
+		_ = setOption(int(c.upstream.fd), o) // as it could be set for every listener
+	}
+	if age := l.relay.options.age(); age > 0 {
+		l.timers.set(c, c.accepted.Add(age))
 	}
 }
 
 // refuse reports a connection that gets no flow, and tells the client why as far as it can understand.
 func (l *loop) refuse(c *conn, why *Refusal) {
 	l.relay.policy.Rejected(c.incoming(), why.Reason)
+	c.leave()
 	c.state = lingering
 	answer := []byte(nil)
 	switch _, err := c.hello.Filled(0); {
 	case why.Alert != 0:
-		answer = []byte{21, 3, 3, 0, 2, 2, why.Alert} // record type alert, TLS 1.2, 2 bytes: fatal, what
+		answer = alert(why.Alert)
 	case errors.Is(err, hello.ErrHTTP):
 		answer = []byte("HTTP/1.0 400 Bad Request\r\nConnection: close\r\n\r\nClient sent an HTTP request to an HTTPS server.\n")
 	}
@@ -252,17 +296,20 @@ func (l *loop) refuse(c *conn, why *Refusal) {
 	if answer != nil {
 		_, _ = write(c.client.fd, answer)
 	}
-	_ = unix.Shutdown(int(c.client.fd), unix.SHUT_WR)
+	shutdownWrite(c.client.fd)
 	l.timers.set(c, l.now.Add(lingerTimeout))
 	c.client.readable = true
 	l.linger(c)
 }
 
+// alert is a fatal TLS alert: a record of type alert, TLS 1.2, 2 bytes.
+func alert(what byte) []byte { return []byte{21, 3, 3, 0, 2, 2, what} }
+
 // linger reads and forgets until the client closes: closing a socket with unread data resets the
 // connection, and the answer might never be read.
 func (l *loop) linger(c *conn) {
 	for c.client.readable {
-		n, err := unix.Read(int(c.client.fd), l.buffer)
+		n, err := read(c.client.fd, l.buffer)
 		switch {
 		case err == unix.EAGAIN:
 			c.client.readable = false
@@ -289,14 +336,15 @@ func (l *loop) end(c *conn, why Reason) {
 	for _, s := range []*side{&c.client, &c.upstream} {
 		l.release(s)
 		if s.fd >= 0 {
-			_ = unix.Close(int(s.fd))
+			closeFile(s.fd)
 		}
 	}
 	l.timers.clear(c)
+	c.leave()
 	l.conns[c.id] = nil
 	l.free = append(l.free, c.id)
 	l.load.Add(-1)
-	l.relay.active.Add(-1)
+	l.relay.leave(c.listener)
 	switch {
 	case c.flow != nil:
 		c.flow.Done(Summary{

@@ -25,6 +25,7 @@ type static struct {
 	upstream []netip.AddrPort
 	timeout  time.Duration
 	refusal  *Refusal
+	meter    Meter
 
 	mu       sync.Mutex
 	failures []error
@@ -70,6 +71,7 @@ func (f *staticFlow) Next(failed error) (netip.AddrPort, time.Duration, bool) {
 	return f.policy.upstream[f.tried-1], f.policy.timeout, true
 }
 
+func (f *staticFlow) Meter() *Meter { return &f.policy.meter }
 func (f *staticFlow) Done(s Summary) { f.policy.done <- s }
 
 // start runs a relay for policy with one listener and returns its address.
@@ -84,7 +86,7 @@ func start(t testing.TB, policy Policy, options Options) (*Relay, netip.AddrPort
 			t.Error(err)
 		}
 	})
-	l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil)
+	l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil, ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,19 +19,33 @@ type Listener struct {
 	// Tag is what the owner wants to find again in Incoming.
 	Tag any
 
-	loop *loop
-	fd   int
-	slot int
+	options ListenOptions
+	loop    *loop
+	fd      int
+	slot    int
+}
+
+// ListenOptions are what listeners differ in.
+type ListenOptions struct {
+	// Budget bounds the connections, together with other listeners that have the same one. May be nil.
+	Budget *Budget
+	// Anywhere is for a socket that gets connections to other addresses than its own: Incoming.Dialled is looked up for each.
+	Anywhere bool
+	// Socket is a listening socket to use, of which the relay becomes the owner, instead of one that it opens itself; 0: none.
+	Socket int
 }
 
 // Listen binds addr, which may be of another host, and accepts connections until Unlisten or Drain.
-func (r *Relay) Listen(addr netip.AddrPort, tag any) (*Listener, error) {
-	fd, err := listen(addr)
+func (r *Relay) Listen(addr netip.AddrPort, tag any, options ListenOptions) (*Listener, error) {
+	fd, err := options.Socket, error(nil)
+	if fd == 0 {
+		fd, err = listen(addr, r.options.HelloTimeout)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", addr, err)
 	}
 	// With port 0 the kernel chose one.
-	l := &Listener{Addr: localAddr(fd), Tag: tag, fd: fd, loop: r.loops[int(r.next.Add(1))%len(r.loops)]}
+	l := &Listener{Addr: localAddr(int32(fd)), Tag: tag, options: options, fd: fd, loop: r.loops[int(r.next.Add(1))%len(r.loops)]}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err = errClosed
@@ -42,7 +56,7 @@ func (r *Relay) Listen(addr netip.AddrPort, tag any) (*Listener, error) {
 		}
 	}
 	if err != nil {
-		_ = unix.Close(fd)
+		closeFile(int32(fd))
 		return nil, fmt.Errorf("listening on %s: %w", addr, err)
 	}
 	r.listeners[l] = struct{}{}
@@ -70,7 +84,7 @@ func (l *loop) addListener(n *Listener) error {
 		l.listeners = append(l.listeners, nil)
 	}
 	e := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(-n.slot - 2)}
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, n.fd, &e); err != nil {
+	if err := epollControl(l.epoll, unix.EPOLL_CTL_ADD, int32(n.fd), &e); err != nil {
 		l.slots = append(l.slots, n.slot)
 		return fmt.Errorf("watching the socket: %w", err)
 	}
@@ -83,7 +97,7 @@ func (l *loop) removeListener(n *Listener) {
 	if n.fd < 0 {
 		return
 	}
-	_ = unix.Close(n.fd)
+	closeFile(int32(n.fd))
 	n.fd = -1
 	l.relay.sockets.Add(-1)
 	l.listeners[n.slot] = nil
@@ -96,15 +110,20 @@ func (l *loop) accept(n *Listener) {
 		if n.fd < 0 {
 			return
 		}
-		fd, sa, err := unix.Accept4(n.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, client, err := accept(n.fd)
 		switch err {
 		case nil:
-			l.admit(n, fd, addrPort(sa))
+			l.admit(n, fd, client)
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EAGAIN:
 			return
-		default:
-			return // out of descriptors or memory: the next connection to come tries again
+		default: // out of descriptors or memory
+			l.relay.pauses.Add(1)
+			l.paused = append(l.paused, n)
+			if l.resume.IsZero() {
+				l.resume = l.now.Add(acceptPause)
+			}
+			return
 		}
 	}
 	l.accepting = append(l.accepting, n)
@@ -114,10 +133,9 @@ func (l *loop) accept(n *Listener) {
 // because changing the loop costs a wake-up.
 func (l *loop) admit(n *Listener, fd int, client netip.AddrPort) {
 	r := l.relay
-	if r.active.Add(1) > r.capacity() {
-		r.active.Add(-1)
-		_ = unix.Close(fd)
-		r.policy.Rejected(Incoming{Listener: n, Client: client}, Overload)
+	if !r.enter(n) {
+		l.shed(fd)
+		r.policy.Rejected(Incoming{Listener: n, Client: client, Dialled: n.Addr}, Overload)
 		return
 	}
 	best, load := l, l.load.Load()-balanceSlack
@@ -133,9 +151,19 @@ func (l *loop) admit(n *Listener, fd int, client netip.AddrPort) {
 	}
 	if !best.post(func() { best.open(n, fd, client) }) {
 		best.load.Add(-1)
-		r.active.Add(-1)
-		_ = unix.Close(fd)
+		r.leave(n)
+		closeFile(int32(fd))
 	}
+}
+
+// shed turns a connection away at once. What it sent is read, because closing a socket with unread data resets the connection, and
+// the client would not see why.
+func (l *loop) shed(fd int) {
+	const internalError = 80
+	if n, err := read(int32(fd), l.buffer); n > 0 && err == nil {
+		_, _ = write(int32(fd), alert(internalError))
+	}
+	closeFile(int32(fd))
 }
 
 // balanceSlack is by how many connections a loop must have fewer to be given one.

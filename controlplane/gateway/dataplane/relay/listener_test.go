@@ -50,7 +50,7 @@ func TestDrainWaitsForConnections(t *testing.T) {
 	if s := <-p.done; s.Reason != Shutdown {
 		t.Errorf("reason %s", s.Reason)
 	}
-	if _, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil); !errors.Is(err, errClosed) {
+	if _, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil, ListenOptions{}); !errors.Is(err, errClosed) {
 		t.Errorf("listening after the shutdown: %v", err)
 	}
 }

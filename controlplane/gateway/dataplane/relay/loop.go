@@ -6,10 +6,11 @@ package relay
 
 import (
 	"fmt"
+	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,13 @@ const (
 	// acceptBatch connections are accepted from one listener before others get their turn.
 	acceptBatch = 64
 
-	events = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET
+	events = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+
+	// attentive is how long a loop waits for events without telling Go's scheduler, which is cheap but keeps its processor from other
+	// goroutines, and the time after which it lets them have it.
+	attentive = time.Millisecond
+	// acceptPause is how long a listener rests when the process or the system has no descriptor or memory for a connection.
+	acceptPause = 100 * time.Millisecond
 	// wakeID marks the events of the mailbox. Listeners have smaller ids, connections larger ones.
 	wakeID = -1
 )
@@ -45,10 +52,15 @@ type loop struct {
 	free       []int32 // unused ids
 	generation int32
 	timers     timers
+	greeters   queue       // wait for their ClientHello
+	settlers   queue       // have been relaying for less than settleTime
 	ready      []*conn     // used up their budget, have more to do
 	listeners  []*Listener // by slot
 	slots      []int       // unused ones
 	accepting  []*Listener // used up their batch
+	paused     []*Listener // rest until resume
+	resume     time.Time
+	yielded    time.Time // when other goroutines could run last
 	pipes      pipes
 	buffer     []byte
 	idle       chan<- struct{} // set when somebody waits for the last connection to end
@@ -99,24 +111,52 @@ func (l *loop) run() {
 		}
 		l.readMail()
 		l.timers.expire(l.now, l.timeout)
+		l.greeters.expire(l.now, func(c *conn) { l.end(c, HelloTimeout) })
+		l.settlers.expire(l.now, l.settle)
 		l.again()
+		if l.now.Sub(l.yielded) > attentive {
+			l.yielded = l.now
+			runtime.Gosched()
+		}
 	}
 	l.stop()
 }
 
-// wait returns the number of events. It looks without blocking first: under load there is always
-// something, and a call that cannot block does not involve Go's scheduler. (Parking in Go's own poller,
+// wait returns the number of events. It waits a moment without telling Go's scheduler first: under load there is always something,
+// and blocking the usual way keeps the scheduler's monitor thread busy, which costs more than the work. (Parking in Go's own poller,
 // with the epoll instance nested in it, was measured too: twice the processor time per message.)
 func (l *loop) wait(batch []unix.EpollEvent) int {
-	raw, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(l.epoll), uintptr(unsafe.Pointer(&batch[0])), eventBatch, 0, 0, 0)
-	if n := int(raw); n > 0 || len(l.ready) > 0 || len(l.accepting) > 0 {
-		return max(n, 0)
+	left := l.left()
+	n, err := epollWait(l.epoll, batch, min(left, attentive))
+	if n > 0 || err != nil || left <= attentive {
+		return n // interrupted, most likely by the scheduler
 	}
-	n, err := unix.EpollWait(l.epoll, batch, l.timers.wait(time.Now()))
+	// Rounded up, else the last millisecond before a deadline would be spent spinning.
+	timeout := -1
+	if left < forever {
+		timeout = int((left - attentive + time.Millisecond - 1) / time.Millisecond)
+	}
+	n, err = unix.EpollWait(l.epoll, batch, timeout)
 	if err != nil && err != unix.EINTR {
 		panic(fmt.Sprintf("epoll_wait: %v", err)) // EBADF, EFAULT or EINVAL: this package is broken
 	}
+	l.yielded = time.Now()
 	return max(n, 0)
+}
+
+// forever is longer than any wait.
+const forever = time.Duration(math.MaxInt64)
+
+// left is the time until something is to be done without an event.
+func (l *loop) left() time.Duration {
+	if len(l.ready) > 0 || len(l.accepting) > 0 {
+		return 0
+	}
+	next := l.settlers.next(l.greeters.next(l.timers.next(l.resume)))
+	if next.IsZero() {
+		return forever
+	}
+	return max(time.Until(next), 0)
 }
 
 func (l *loop) dispatch(e *unix.EpollEvent) {
@@ -149,6 +189,9 @@ func (l *loop) readMail() {
 
 // again serves those that were interrupted to give others their turn.
 func (l *loop) again() {
+	if !l.resume.IsZero() && !l.now.Before(l.resume) {
+		l.accepting, l.paused, l.resume = append(l.accepting, l.paused...), nil, time.Time{}
+	}
 	accepting := l.accepting
 	l.accepting = nil
 	for _, listener := range accepting {
@@ -164,10 +207,10 @@ func (l *loop) again() {
 	}
 }
 
-// watch registers fd for all events, once; edge-triggered, so that it is never changed.
-func (l *loop) watch(c *conn, fd int32, upstream int32) error {
-	e := unix.EpollEvent{Events: events, Fd: c.id<<1 | upstream, Pad: c.generation}
-	if err := unix.EpollCtl(l.epoll, unix.EPOLL_CTL_ADD, int(fd), &e); err != nil {
+// watch registers s for events, edge-triggered, and for those in more.
+func (l *loop) watch(s *side, more uint32) error {
+	e := unix.EpollEvent{Events: events | more, Fd: s.event, Pad: s.generation}
+	if err := epollControl(l.epoll, unix.EPOLL_CTL_ADD, s.fd, &e); err != nil {
 		return fmt.Errorf("watching a socket: %w", err)
 	}
 	return nil

@@ -18,7 +18,7 @@ const (
 	sparePipes = 4
 )
 
-type pipe struct{ read, write int }
+type pipe struct{ read, write int32 }
 
 // pipes lends pipes to streaming directions.
 type pipes struct {
@@ -43,7 +43,7 @@ func (p *pipes) get() *pipe {
 	}
 	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, pipeSize)
 	p.lent++
-	return &pipe{read: fds[0], write: fds[1]}
+	return &pipe{read: int32(fds[0]), write: int32(fds[1])}
 }
 
 // put takes back what get gave.
@@ -64,6 +64,6 @@ func (p *pipes) close() {
 }
 
 func (p *pipe) close() {
-	_ = unix.Close(p.read)
-	_ = unix.Close(p.write)
+	closeFile(p.read)
+	closeFile(p.write)
 }

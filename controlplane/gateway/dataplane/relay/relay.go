@@ -34,8 +34,12 @@ import (
 type Incoming struct {
 	// Listener is where it came in.
 	Listener *Listener
-	// Client is its remote address.
+	// Client is its remote address, or the one that the load balancer in front of us gave.
 	Client netip.AddrPort
+	// Via is the address of that load balancer; invalid when there is none.
+	Via netip.Addr
+	// Dialled is the address on this host that the client, or the load balancer, connected to.
+	Dialled netip.AddrPort
 	// Hello holds what the client sent, nil when it sent nothing. It is only valid during the call.
 	Hello *hello.Buffer
 }
@@ -53,12 +57,17 @@ type Policy interface {
 type Flow interface {
 	// Group is the set that the connection belongs to, see Relay.CloseGroup. May be nil.
 	Group() *Group
+	// Meter counts the bytes while they are moved.
+	Meter() *Meter
 	// Next is the address to connect to and how long to try. It is asked first with nil, then with
 	// the error of the attempt before. False gives up, and the client is disconnected.
 	Next(failed error) (netip.AddrPort, time.Duration, bool)
 	// Done is the last call.
 	Done(Summary)
 }
+
+// Meter counts bytes from clients to upstreams and back. Connections may share one.
+type Meter struct{ Sent, Received atomic.Uint64 }
 
 // Refusal is why a connection gets no flow.
 type Refusal struct {
@@ -84,6 +93,9 @@ const (
 	NotTLS         Reason = "not_tls"          // something else than TLS
 	HelloMalformed Reason = "malformed_hello"  // TLS, but no usable ClientHello
 	ClientGone     Reason = "closed_by_client" // the client left before its ClientHello was complete
+	HelloCrowded   Reason = "hello_crowded"    // too many were without a complete ClientHello, and it was the oldest
+	BadProxyHeader Reason = "bad_proxy_header" // a load balancer did not begin with a PROXY protocol header
+	TooOld         Reason = "max_age"          // it reached the age that connections may have
 )
 
 // Summary is what happened on a flow.
@@ -107,6 +119,13 @@ type Options struct {
 	HelloTimeout time.Duration
 	// MaxConnections bounds the open connections, default what RLIMIT_NOFILE leaves beside the listeners.
 	MaxConnections int
+	// MaxPending bounds the connections without a complete ClientHello, default a quarter of all.
+	MaxPending int
+	// MaxAge bounds the age of a connection, by chance up to a fifth less; 0: no bound.
+	MaxAge time.Duration
+	// Proxies are the networks of load balancers in front of this relay. A connection from there has to begin with a PROXY protocol
+	// header, version 1 or 2; one from elsewhere must not.
+	Proxies []netip.Prefix
 }
 
 // Relay owns listeners and connections.
@@ -119,6 +138,7 @@ type Relay struct {
 	// files is RLIMIT_NOFILE, sockets what the listeners have of it.
 	files   int64
 	sockets atomic.Int64
+	pauses  atomic.Uint64
 	running sync.WaitGroup
 
 	mu        sync.Mutex
@@ -157,14 +177,6 @@ func New(policy Policy, options Options) (*Relay, error) {
 
 // Active is the number of open connections.
 func (r *Relay) Active() int { return int(r.active.Load()) }
-
-// capacity is how many connections may be open now.
-func (r *Relay) capacity() int64 {
-	if limit := r.options.MaxConnections; limit > 0 {
-		return int64(limit)
-	}
-	return (r.files - reservedFiles - r.sockets.Load()) / 2 // two sockets each
-}
 
 // Group is a set of connections that can be closed together. The zero value is empty.
 type Group struct {

@@ -7,6 +7,7 @@ package relay
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,9 +27,11 @@ const (
 // socketOption is one setsockopt call with an integer value.
 type socketOption struct{ level, name, value int }
 
-// streamOptions are those of every relayed socket. Accepted sockets inherit them from their listener.
-var streamOptions = []socketOption{
-	{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+// noDelay is for every relayed socket, lastingOptions are for those that stay open. Accepted sockets inherit both from their
+// listener; upstream ones get the latter when they have been open for settleTime, because most that close do it before.
+var noDelay = socketOption{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}
+
+var lastingOptions = []socketOption{
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
 	{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepInterval},
@@ -38,7 +41,7 @@ var streamOptions = []socketOption{
 
 // newSocket opens a non-blocking TCP socket. It is plain TCP: net.Listen would make a multipath TCP
 // socket, which costs memory here and gives nothing.
-func newSocket(addr netip.Addr, options []socketOption) (int, error) {
+func newSocket(addr netip.Addr, options ...socketOption) (int, error) {
 	family := unix.AF_INET
 	if addr.Is6() {
 		family = unix.AF_INET6
@@ -48,7 +51,7 @@ func newSocket(addr netip.Addr, options []socketOption) (int, error) {
 		return -1, fmt.Errorf("opening a socket: %w", err)
 	}
 	for _, o := range options {
-		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+		if err := setOption(fd, o); err != nil {
 			_ = unix.Close(fd)
 			return -1, fmt.Errorf("setting socket option %d/%d: %w", o.level, o.name, err)
 		}
@@ -57,15 +60,19 @@ func newSocket(addr netip.Addr, options []socketOption) (int, error) {
 }
 
 // listen binds exactly addr. IP_FREEBIND lets a gateway start before its shared address was moved to
-// this host, SO_REUSEPORT lets a new process take over while the old one drains.
-func listen(addr netip.AddrPort) (int, error) {
+// this host, SO_REUSEPORT lets a new process take over while the old one drains. With TCP_DEFER_ACCEPT the kernel keeps a connection
+// for up to patience until its first bytes are there.
+func listen(addr netip.AddrPort, patience time.Duration) (int, error) {
 	options := []socketOption{{unix.SOL_SOCKET, unix.SO_REUSEADDR, 1}, {unix.SOL_SOCKET, unix.SO_REUSEPORT, 1}}
 	if addr.Addr().Is6() {
 		options = append(options, socketOption{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1}, socketOption{unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1})
 	} else {
 		options = append(options, socketOption{unix.IPPROTO_IP, unix.IP_FREEBIND, 1})
 	}
-	fd, err := newSocket(addr.Addr(), append(options, streamOptions...))
+	if seconds := int(patience / time.Second); seconds > 0 {
+		options = append(options, socketOption{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, seconds})
+	}
+	fd, err := newSocket(addr.Addr(), append(append(options, noDelay), lastingOptions...)...)
 	if err != nil {
 		return -1, err
 	}
@@ -82,7 +89,7 @@ func listen(addr netip.AddrPort) (int, error) {
 
 // connect begins to connect to addr; the socket turns writable when that is decided.
 func connect(addr netip.AddrPort) (int, error) {
-	fd, err := newSocket(addr.Addr(), streamOptions)
+	fd, err := newSocket(addr.Addr(), noDelay)
 	if err != nil {
 		return -1, err
 	}
@@ -93,39 +100,9 @@ func connect(addr netip.AddrPort) (int, error) {
 	return fd, nil
 }
 
-// connected is the outcome of connect on a socket that turned writable.
-func connected(fd int) error {
-	code, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
-	if err != nil {
-		return fmt.Errorf("reading the outcome of connect: %w", err)
-	}
-	if code != 0 {
-		return fmt.Errorf("connecting: %w", unix.Errno(code))
-	}
-	return nil
-}
-
-func localAddr(fd int) netip.AddrPort {
-	sa, err := unix.Getsockname(fd)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return addrPort(sa)
-}
-
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	if a.Addr().Is4() {
 		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
-}
-
-func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *unix.SockaddrInet6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
-	}
-	return netip.AddrPort{}
 }

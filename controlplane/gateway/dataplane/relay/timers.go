@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// timers holds the deadlines of connections that are not relaying yet or no more; relaying ones have none.
+// timers holds the deadlines that come in any order: of connections that wait for an upstream or linger, and of all when their age
+// is bounded.
 type timers []*conn
 
-// wait is the timeout for epoll_wait in milliseconds, -1 without a deadline.
-func (t timers) wait(now time.Time) int {
-	if len(t) == 0 {
-		return -1
+// next is the earlier of t and the first deadline; the zero time is none.
+func (t timers) next(other time.Time) time.Time {
+	if len(t) > 0 && (other.IsZero() || t[0].deadline.Before(other)) {
+		return t[0].deadline
 	}
-	// Rounded up, else the last millisecond before a deadline would be spent spinning.
-	return int(max(t[0].deadline.Sub(now)+time.Millisecond-1, 0) / time.Millisecond)
+	return other
 }
 
 // set replaces the deadline of c.

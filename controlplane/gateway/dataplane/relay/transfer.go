@@ -6,6 +6,7 @@ package relay
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,17 +23,21 @@ const (
 
 // side is one socket, and the direction that leads away from it.
 type side struct {
-	fd       int32
-	readable bool // a read may give something
-	writable bool // a write may take something
-	ending   bool // the peer will send no more than what is there: read to the end
-	failed   bool // the connection is broken; what was received before may still be read
-	done     bool // the direction is over
-	streak   uint8
-	piped    int    // bytes in pipe
-	moved    uint64 // bytes read from fd
-	pipe     *pipe  // borrowed while streaming
-	rest     *chunk // read but not yet written
+	fd         int32
+	event      int32 // what its events carry, with the generation
+	generation int32
+	readable   bool // a read may give something
+	writable   bool // a write may take something
+	ending     bool // the peer will send no more than what is there: read to the end
+	failed     bool // the connection is broken; what was received before may still be read
+	done       bool // the direction is over
+	watched    bool // for becoming writable, too
+	streak     uint8
+	piped      int            // bytes in pipe
+	moved      uint64         // bytes read from fd
+	meter      *atomic.Uint64 // counts them, too
+	pipe       *pipe          // borrowed while streaming
+	rest       *chunk         // read but not yet written
 }
 
 // chunk holds bytes for a peer that does not take them yet.
@@ -93,7 +98,7 @@ func (l *loop) move(from, to *side) bool {
 
 // copy moves a buffer full.
 func (l *loop) copy(from, to *side) int {
-	n, err := unix.Read(int(from.fd), l.buffer)
+	n, err := read(from.fd, l.buffer)
 	if !from.received(to, n, err) {
 		return 0
 	}
@@ -112,15 +117,14 @@ func (l *loop) copy(from, to *side) int {
 	}
 	if m < n {
 		from.keep(l.buffer[m:n])
-		to.writable = false
+		l.blocked(to)
 	}
 	return n
 }
 
 // splice moves as much as the pipe takes, without copying.
 func (l *loop) splice(from, to *side) int {
-	n64, err := unix.Splice(int(from.fd), nil, from.pipe.write, nil, pipeSize, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-	n := int(n64)
+	n, err := splice(from.fd, from.pipe.write, pipeSize)
 	if !from.received(to, n, err) {
 		return 0
 	}
@@ -149,11 +153,12 @@ func (s *side) received(to *side, n int, err error) bool {
 		// it was the second one, closing does that.
 		s.done = true
 		if !to.done {
-			_ = unix.Shutdown(int(to.fd), unix.SHUT_WR)
+			shutdownWrite(to.fd)
 		}
 		return false
 	}
 	s.moved += uint64(n)
+	s.meter.Add(uint64(n))
 	return true
 }
 
@@ -172,24 +177,24 @@ func (l *loop) flush(from, to *side) {
 			return
 		}
 		if r.from += n; r.from < r.to {
-			to.writable = false
+			l.blocked(to)
 			return
 		}
 		chunks.Put(r)
 		from.rest = nil
 	}
 	for from.piped > 0 {
-		n, err := unix.Splice(from.pipe.read, nil, int(to.fd), nil, from.piped, unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		n, err := splice(from.pipe.read, to.fd, from.piped)
 		switch {
 		case err == unix.EAGAIN:
-			to.writable = false
+			l.blocked(to)
 			return
 		case err == unix.EINTR:
 		case err != nil:
 			from.lost(to)
 			return
 		default:
-			from.piped -= int(n)
+			from.piped -= n
 		}
 	}
 }
@@ -206,18 +211,12 @@ func (l *loop) release(s *side) {
 	}
 }
 
-// write returns how much of data the socket took; that it takes nothing now is no error.
-func write(fd int32, data []byte) (int, error) {
-	for {
-		n, err := unix.Write(int(fd), data)
-		switch err {
-		case nil:
-			return n, nil
-		case unix.EINTR:
-		case unix.EAGAIN:
-			return 0, nil
-		default:
-			return 0, err
-		}
+// blocked notes that s takes nothing now. Most sockets never come to that, so they are watched for it from the first time on.
+func (l *loop) blocked(s *side) {
+	s.writable = false
+	if !s.watched {
+		s.watched = true
+		e := unix.EpollEvent{Events: events | unix.EPOLLOUT, Fd: s.event, Pad: s.generation}
+		_ = epollControl(l.epoll, unix.EPOLL_CTL_MOD, s.fd, &e) // fails for no socket that is watched already
 	}
 }
