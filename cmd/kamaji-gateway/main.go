@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 
@@ -95,6 +96,8 @@ func run(args []string, stdout io.Writer) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log.Info("Starting", "version", version.String(), "node", config.Node.ID(), "controlPlane", config.XDS.Address)
+	// Each event loop keeps a processor of Go's scheduler to itself; everything else has one more.
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	gateway, err := dataplane.New(config, dataplane.Options{Log: log, AccessLog: stdout})
 	if err != nil {
 		return err

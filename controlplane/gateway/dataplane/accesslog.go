@@ -3,10 +3,11 @@
 package dataplane
 
 import (
-	"bufio"
 	"encoding/json"
 	"io"
 	"net/netip"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,67 +16,157 @@ import (
 
 // entry is one line of the access log: a connection that ended, or was refused.
 type entry struct {
-	Time     time.Time      `json:"time"`
-	Client   netip.AddrPort `json:"client"`
-	Listener string         `json:"listener"`
+	Client   netip.AddrPort
+	Via      netip.Addr // the load balancer that named the client
+	Listener string
 	// Address is where a refused connection came in.
-	Address netip.AddrPort `json:"address,omitzero"`
-	SNI     string         `json:"sni,omitempty"`
-	Route   string         `json:"route,omitempty"`
+	Address netip.AddrPort
+	SNI     string
+	Route   string
 	// Upstream is the endpoint, and UpstreamLocalPort the port of this host that it saw: with the two, a
 	// line of the API server's audit log, whose sourceIPs name the gateway, is traced to its client.
-	Upstream          netip.AddrPort `json:"upstream,omitzero"`
-	UpstreamLocalPort uint16         `json:"upstreamLocalPort,omitempty"`
-	Sent              uint64         `json:"bytesSent"`     // client to upstream
-	Received          uint64         `json:"bytesReceived"` // upstream to client
-	DurationMS        int64          `json:"durationMs"`
-	Reason            relay.Reason   `json:"reason"`
+	Upstream          netip.AddrPort
+	UpstreamLocalPort uint16
+	Sent              uint64 // client to upstream
+	Received          uint64 // upstream to client
+	DurationMS        int64
+	Reason            relay.Reason
 }
+
+// append adds e as a line of JSON. Fields without a value are left out, except for counts.
+func (e *entry) append(b []byte, now time.Time) []byte {
+	b = append(b, `{"time":"`...)
+	b = now.AppendFormat(b, time.RFC3339Nano)
+	b = append(b, '"')
+	b = appendAddrPort(b, "client", e.Client)
+	if e.Via.IsValid() {
+		b = append(e.Via.AppendTo(append(b, `,"via":"`...)), '"')
+	}
+	b = appendString(b, "listener", e.Listener)
+	b = appendAddrPort(b, "address", e.Address)
+	b = appendString(b, "sni", e.SNI)
+	b = appendString(b, "route", e.Route)
+	b = appendAddrPort(b, "upstream", e.Upstream)
+	if e.UpstreamLocalPort != 0 {
+		b = strconv.AppendUint(append(b, `,"upstreamLocalPort":`...), uint64(e.UpstreamLocalPort), 10)
+	}
+	b = strconv.AppendUint(append(b, `,"bytesSent":`...), e.Sent, 10)
+	b = strconv.AppendUint(append(b, `,"bytesReceived":`...), e.Received, 10)
+	b = strconv.AppendInt(append(b, `,"durationMs":`...), e.DurationMS, 10)
+	return append(appendString(b, "reason", string(e.Reason)), "}\n"...)
+}
+
+func appendAddrPort(b []byte, name string, a netip.AddrPort) []byte {
+	if !a.IsValid() {
+		return b
+	}
+	b = append(append(append(b, `,"`...), name...), `":"`...)
+	return append(a.AppendTo(b), '"')
+}
+
+func appendString(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(append(append(b, `,"`...), name...), `":`...)
+	for i := range len(value) {
+		if c := value[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(value) // no string is beyond it
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), value...), '"')
+}
+
+const (
+	// accessLogBuffer is how much may wait to be written, in bytes: some 16 000 lines.
+	accessLogBuffer = 4 << 20
+	// accessLogDelay is how long lines wait for others to be written with them, so that the writer is not woken up for each.
+	accessLogDelay = 50 * time.Millisecond
+)
 
 // accessLog writes entries without making event loops wait: when the reader of the log is too slow,
 // entries are dropped and counted.
 type accessLog struct {
-	entries chan entry
+	mu      sync.Mutex
+	waiting []byte
+	closed  bool
+
+	some    chan struct{} // told when something begins to wait
 	dropped atomic.Uint64
 	done    chan struct{}
 }
 
-// accessLogQueue is how many lines may wait, some 200 bytes each.
-const accessLogQueue = 8192
-
 func newAccessLog(w io.Writer) *accessLog {
-	l := &accessLog{entries: make(chan entry, accessLogQueue), done: make(chan struct{})}
+	l := &accessLog{some: make(chan struct{}, 1), done: make(chan struct{})}
 	go l.run(w)
 	return l
 }
 
-func (l *accessLog) write(e entry) {
-	e.Time = time.Now()
-	select {
-	case l.entries <- e:
-	default:
+func (l *accessLog) write(e *entry) {
+	now := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.waiting) > accessLogBuffer || l.closed {
 		l.dropped.Add(1)
+		return
+	}
+	first := len(l.waiting) == 0
+	l.waiting = e.append(l.waiting, now)
+	if first {
+		l.wake()
+	}
+}
+
+func (l *accessLog) wake() {
+	select {
+	case l.some <- struct{}{}:
+	default:
 	}
 }
 
 func (l *accessLog) run(w io.Writer) {
 	defer close(l.done)
-	out := bufio.NewWriterSize(w, 64<<10)
-	lines := json.NewEncoder(out)
-	for e := range l.entries {
-		if lines.Encode(e) != nil {
-			l.dropped.Add(1)
-			out.Reset(w) // a bufio.Writer stays broken otherwise
+	pause := time.NewTimer(accessLogDelay)
+	var writing []byte
+	for range l.some {
+		pause.Reset(accessLogDelay)
+		select {
+		case <-pause.C:
+		case <-l.some: // only close does that
 		}
-		if len(l.entries) == 0 && out.Flush() != nil {
-			l.dropped.Add(1)
-			out.Reset(w)
+		l.mu.Lock()
+		writing, l.waiting = l.waiting, writing[:0]
+		last := l.closed
+		l.mu.Unlock()
+		l.output(w, writing)
+		if last {
+			return
 		}
 	}
 }
 
-// close writes what waits. Nothing may be written afterwards.
+// output writes lines. When that fails, those that were not written are counted.
+func (l *accessLog) output(w io.Writer, lines []byte) {
+	if len(lines) == 0 {
+		return
+	}
+	n, err := w.Write(lines)
+	if err == nil {
+		return
+	}
+	for _, c := range lines[n:] {
+		if c == '\n' {
+			l.dropped.Add(1)
+		}
+	}
+}
+
+// close writes what waits. Entries are dropped afterwards.
 func (l *accessLog) close() {
-	close(l.entries)
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.wake()
 	<-l.done
 }

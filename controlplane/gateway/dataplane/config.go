@@ -19,6 +19,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/ads"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/upstream"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds"
 )
 
 // defaultConnectTimeout is used for a cluster that sets none. Backends are one hop away; what does not
@@ -132,11 +133,11 @@ func (g *Gateway) putCluster(c *clusterv3.Cluster) error {
 			return fmt.Errorf("connect_timeout is %s", settings.ConnectTimeout)
 		}
 	}
-	for _, threshold := range c.GetCircuitBreakers().GetThresholds() {
-		if limit := threshold.GetMaxConnections(); limit != nil && threshold.GetPriority() == corev3.RoutingPriority_DEFAULT {
-			settings.MaxConnections = int64(limit.GetValue())
-		}
+	policy, err := xds.PolicyOf(c)
+	if err != nil {
+		return err
 	}
+	settings.MaxConnections, settings.Sources = int64(policy.MaxConnections), route.SortSources(policy.Sources)
 	before := g.routes.Lookup([]byte(c.GetName()))
 	moved := before != nil && before.Settings().Backend != settings.Backend
 	g.routes.PutRoute(c.GetName(), settings)
@@ -166,12 +167,19 @@ func (g *Gateway) putListener(l *listenerv3.Listener) error {
 	if err != nil {
 		return err
 	}
-	switch name := route.Listener(l.GetName()); name {
+	var prefix netip.Prefix
+	name := route.Listener(l.GetName())
+	switch name {
 	case route.Public, route.Private:
-		g.listeners.setShared(name, addr)
-		return nil
+	case route.Prefix:
+		if prefix, err = xds.PrefixOf(l); err != nil {
+			return err
+		}
+	default:
+		return errors.New("neither the public nor the private listener, nor that of the tenants' own addresses")
 	}
-	return errors.New("neither the public nor the private listener")
+	g.listeners.setShared(name, addr, prefix)
+	return nil
 }
 
 func (g *Gateway) removeListener(name string) {

@@ -14,6 +14,8 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -144,7 +146,7 @@ func TestARouteThatChangesItsTenantDropsItsConnections(t *testing.T) {
 	}
 	c.ended()
 	want := upstream.Settings{Backend: "other/b/kube-apiserver", ConnectTimeout: time.Second, MaxConnections: route.DefaultMaxConnections}
-	if got := g.routes.Lookup([]byte(key.String())).Settings(); got != want {
+	if got := g.routes.Lookup([]byte(key.String())).Settings(); !cmp.Equal(*got, want, cmpopts.EquateEmpty()) {
 		t.Errorf("settings %+v, want %+v", got, want)
 	}
 }

@@ -42,7 +42,7 @@ type Options struct {
 	Log *slog.Logger
 	// AccessLog gets one line of JSON per connection.
 	AccessLog io.Writer
-	// Relay are the limits of the data path.
+	// Relay are the limits of the data path that the bootstrap file does not set.
 	Relay relay.Options
 }
 
@@ -53,8 +53,10 @@ type Gateway struct {
 	metrics   *metrics
 	accessLog *accessLog
 	routes    *upstream.Set
+	policy    *policy
 	relay     *relay.Relay
 	health    net.Listener
+	scrapes   net.Listener // for metrics; nil when the health port serves them
 
 	configMu  sync.Mutex // held while the configuration changes
 	state     *state
@@ -73,15 +75,22 @@ func New(config *bootstrap.Config, options Options) (*Gateway, error) {
 	if g.health, err = listenHealth(config.HealthAddress); err != nil {
 		return nil, fmt.Errorf("opening the health port: %w", err)
 	}
+	if config.MetricsAddress != "" {
+		if g.scrapes, err = listenHealth(config.MetricsAddress); err != nil {
+			return nil, errors.Join(fmt.Errorf("opening the metrics port: %w", err), g.health.Close())
+		}
+	}
 	g.accessLog = newAccessLog(options.AccessLog)
 	g.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "kamaji_gateway_access_log_dropped_total", Help: "Lines of the access log that were not written.",
 	}, func() float64 { return float64(g.accessLog.dropped.Load()) }))
-	g.relay, err = relay.New(&policy{routes: g.routes, metrics: g.metrics, log: g.accessLog}, options.Relay)
+	g.policy = &policy{routes: g.routes, metrics: g.metrics, log: g.accessLog}
+	g.relay, err = relay.New(g.policy, limits(config, options.Relay))
 	if err != nil {
 		g.accessLog.close()
-		return nil, errors.Join(fmt.Errorf("starting the relay: %w", err), g.health.Close())
+		return nil, errors.Join(fmt.Errorf("starting the relay: %w", err), closeAll(g.health, g.scrapes))
 	}
+	g.registerLimits()
 	g.listeners = newListeners(g.relay, g.log)
 	g.missing = map[string]struct{}{}
 	for _, t := range types {
@@ -123,9 +132,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	parts.Go(func() { client.Run(following) })
 	parts.Go(func() { g.tend(following) })
-	health := g.healthServer()
-	failed := make(chan error, 1)
+	health, scrapes := g.healthServer(), g.metricsServer()
+	failed := make(chan error, 2)
 	parts.Go(func() { failed <- health.Serve(g.health) })
+	if g.scrapes != nil {
+		parts.Go(func() { failed <- scrapes.Serve(g.scrapes) })
+	}
 
 	var err error
 	select {
@@ -136,7 +148,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	stop()
 	g.draining.Store(true)
 	// A successor may have the same health address: from here on the answers are its own.
-	_ = health.Close()
+	_, _ = health.Close(), scrapes.Close()
 	g.log.Info("Draining", "connections", g.relay.Active(), "for", g.config.Drain().String())
 	deadline, cancel := context.WithTimeout(context.Background(), g.config.Drain())
 	defer cancel()
@@ -162,6 +174,7 @@ func (g *Gateway) connected(yes bool) {
 func (g *Gateway) tend(ctx context.Context) {
 	tick := time.NewTicker(tendInterval)
 	defer tick.Stop()
+	crowd := overloadWatch{gateway: g}
 	for {
 		select {
 		case <-ctx.Done():
@@ -171,6 +184,7 @@ func (g *Gateway) tend(ctx context.Context) {
 			g.listeners.retry()
 			g.metrics.bound(len(g.listeners.open), len(g.listeners.failed))
 			g.configMu.Unlock()
+			crowd.look()
 			g.save()
 		}
 	}

@@ -29,7 +29,7 @@ func listenHealth(address string) (net.Listener, error) {
 }
 
 // healthServer answers /healthz while the process runs, /readyz while it takes connections (it was
-// configured once, by the control plane or from disk, and is not draining), and /metrics.
+// configured once, by the control plane or from disk, and is not draining), and /metrics unless that has an address of its own.
 func (g *Gateway) healthServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, "") })
@@ -43,8 +43,21 @@ func (g *Gateway) healthServer() *http.Server {
 			answer(w, "")
 		}
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{}))
+	if g.scrapes == nil {
+		mux.Handle("GET /metrics", g.metricsHandler())
+	}
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+}
+
+// metricsServer answers /metrics alone.
+func (g *Gateway) metricsServer() *http.Server {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", g.metricsHandler())
+	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+}
+
+func (g *Gateway) metricsHandler() http.Handler {
+	return promhttp.HandlerFor(g.metrics.registry, promhttp.HandlerOpts{})
 }
 
 // answer says ok, or why not.

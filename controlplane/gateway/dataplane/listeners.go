@@ -17,21 +17,32 @@ const (
 	kindPublic     = string(route.Public)
 	kindPrivate    = string(route.Private)
 	kindTenantPort = "tenant-port"
+	kindAddress    = "tenant-address"
 )
 
 // entrance is the tag of a listener: which names of routes it can lead to, and no others.
 type entrance struct {
 	kind string
 	// hosts are what comes before and after the host name in the name of a route; without and with
-	// ALPN konnectivity. Unused for tenant ports.
+	// ALPN konnectivity. Empty where connections are not told apart by name.
 	prefix, suffix string
 	// port names the two routes of a tenant port; empty for the others.
 	port, konnectivityPort string
+	// within is the network of the tenants' own addresses, on the listener that serves them; invalid for the others.
+	within netip.Prefix
 }
 
 func hostEntrance(l route.Listener) *entrance {
 	prefix := route.HostKeyFormat(l, "", false)
 	return &entrance{kind: string(l), prefix: prefix, suffix: strings.TrimPrefix(route.HostKeyFormat(l, "", true), prefix)}
+}
+
+// entrance is that of a listener that the control plane named.
+func (l *listeners) entrance(name route.Listener) *entrance {
+	if name == route.Prefix {
+		return &entrance{kind: kindAddress, within: l.prefix}
+	}
+	return hostEntrance(name)
 }
 
 func portEntrance(port uint16) *entrance {
@@ -46,8 +57,11 @@ type listeners struct {
 	relay *relay.Relay
 	log   *slog.Logger
 	hold  bool // open nothing yet
+	// public and private bound the connections of the public listener, and of all others together.
+	public, private *relay.Budget
 
 	shared map[route.Listener]netip.AddrPort
+	prefix netip.Prefix                      // of the listener route.Prefix
 	ports  map[uint16]map[route.Key]struct{} // the routes of each tenant port
 	open   map[netip.AddrPort]*relay.Listener
 	failed map[netip.AddrPort]*entrance // to be tried again
@@ -55,9 +69,13 @@ type listeners struct {
 	reported map[netip.AddrPort]bool
 }
 
+// listenerShare is the part of all connections that the public listener may have, and that the private one with the tenants' own ports
+// may have: a crowd at the one leaves room at the other.
+const listenerShare = 0.9
+
 func newListeners(r *relay.Relay, log *slog.Logger) *listeners {
 	return &listeners{
-		relay: r, log: log, hold: true,
+		relay: r, log: log, hold: true, public: relay.NewBudget(listenerShare), private: relay.NewBudget(listenerShare),
 		shared: map[route.Listener]netip.AddrPort{}, ports: map[uint16]map[route.Key]struct{}{},
 		open: map[netip.AddrPort]*relay.Listener{}, failed: map[netip.AddrPort]*entrance{}, reported: map[netip.AddrPort]bool{},
 	}
@@ -65,7 +83,11 @@ func newListeners(r *relay.Relay, log *slog.Logger) *listeners {
 
 // setShared moves the public or private listener to addr. The tenant ports go where the private one
 // goes. The other listener loses addr if it has it: they may be about to swap addresses.
-func (l *listeners) setShared(name route.Listener, addr netip.AddrPort) {
+func (l *listeners) setShared(name route.Listener, addr netip.AddrPort, prefix netip.Prefix) {
+	if name == route.Prefix && l.prefix != prefix {
+		l.unsetShared(name)
+		l.prefix = prefix
+	}
 	old := l.shared[name]
 	if old == addr {
 		return
@@ -83,7 +105,7 @@ func (l *listeners) setShared(name route.Listener, addr netip.AddrPort) {
 	}
 	l.stop(addr) // a tenant port, when the shared port became the same
 	l.shared[name] = addr
-	l.start(addr, hostEntrance(name))
+	l.start(addr, l.entrance(name))
 	if name == route.Private {
 		for port := range l.ports { // those that are open are left alone
 			if port != addr.Port() {
@@ -151,7 +173,11 @@ func (l *listeners) start(addr netip.AddrPort, e *entrance) {
 		l.failed[addr] = e
 		return
 	}
-	listener, err := l.relay.Listen(addr, e)
+	options := relay.ListenOptions{Budget: l.private, Anywhere: e.within.IsValid()}
+	if e.kind == kindPublic {
+		options.Budget = l.public
+	}
+	listener, err := l.relay.Listen(addr, e, options)
 	if err != nil {
 		if !l.reported[addr] {
 			l.log.Error("Cannot listen, will try again", "address", addr, "listener", e.kind, "error", err)

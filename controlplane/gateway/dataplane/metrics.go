@@ -11,14 +11,12 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/relay"
 )
 
-// metrics are the gateway's, in a registry of their own. No label has a value that tenants or clients
-// choose: what happens to one tenant is in the access log.
+// metrics are the gateway's, in a registry of their own. No label has a value that clients choose, and the number of tenants that
+// have series of their own is bounded.
 type metrics struct {
 	registry        *prometheus.Registry
 	connections     *prometheus.CounterVec
 	active          map[string]prometheus.Gauge // by kind of listener
-	bytesToUpstream prometheus.Counter
-	bytesToClient   prometheus.Counter
 	connectFailures prometheus.Counter
 	routes          prometheus.Gauge
 	responses       *prometheus.CounterVec
@@ -50,14 +48,10 @@ func newMetrics() *metrics {
 	active := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "kamaji_gateway_connections_active", Help: "Routed connections that are open, by kind of listener.",
 	}, []string{"listener"})
-	for _, kind := range []string{kindPublic, kindPrivate, kindTenantPort} {
+	for _, kind := range []string{kindPublic, kindPrivate, kindTenantPort, kindAddress} {
 		m.active[kind] = active.WithLabelValues(kind)
 	}
-	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "kamaji_gateway_bytes_total", Help: "Bytes relayed on connections that ended, by direction.",
-	}, []string{"direction"})
-	m.bytesToUpstream, m.bytesToClient = bytes.WithLabelValues("to_upstream"), bytes.WithLabelValues("to_client")
-	m.registry.MustRegister(m.connections, active, bytes, m.connectFailures, m.routes, m.responses, m.connected, m.listeners,
+	m.registry.MustRegister(m.connections, active, m.connectFailures, m.routes, m.responses, m.connected, m.listeners,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -54,7 +54,7 @@ func (b *bench) build() error {
 		return err
 	}
 	var err error
-	if b.hello, err = first(hostName(b.scale.names / 2)); err != nil {
+	if b.hello, err = first(hostName(0)); err != nil {
 		return err
 	}
 	to, stop, err := backend(len(b.hello))
@@ -67,9 +67,7 @@ func (b *bench) build() error {
 }
 
 func (b *bench) close() {
-	for _, p := range b.proxies {
-		p.stop()
-	}
+	b.stopProxies()
 	for _, f := range b.closers {
 		f()
 	}
@@ -87,6 +85,13 @@ func (b *bench) startProxies() error {
 		}
 	}
 	return nil
+}
+
+func (b *bench) stopProxies() {
+	for _, p := range b.proxies {
+		p.stop()
+	}
+	b.proxies = nil
 }
 
 // restart replaces a proxy by a fresh process.

@@ -87,6 +87,7 @@ func run(ctx context.Context, size scale, only string) (err error) {
 			}
 		}
 	}
+	b.stopProxies() // the next gateway has the address of this one
 	if only == "" || only == "tenants" {
 		return log.Step("measuring tenants", b.manyTenants)
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,6 +29,8 @@ const (
 	// DefaultDrainSeconds leaves ten seconds of the usual 30 s pod termination grace period for the
 	// process to end by itself.
 	DefaultDrainSeconds = 20
+	// DefaultTenantsByName bounds the metrics: a tenant has five series.
+	DefaultTenantsByName = 200
 )
 
 // Config is the content of a bootstrap file (YAML or JSON).
@@ -42,9 +45,56 @@ type Config struct {
 	StateDir string `json:"stateDir,omitempty"`
 	// HealthAddress is host:port for /healthz, /readyz and /metrics; an empty host means all addresses.
 	HealthAddress string `json:"healthAddress,omitempty"`
+	// MetricsAddress is host:port for /metrics, which HealthAddress serves no more then.
+	MetricsAddress string `json:"metricsAddress,omitempty"`
+	// MetricsTenants is how many tenants have metrics of their own, the first that had connections; all others are added up as
+	// "other". Unset: DefaultTenantsByName.
+	MetricsTenants *int `json:"metricsTenants,omitempty"`
 	// DrainSeconds is how long open connections may go on after SIGTERM before they are closed.
 	// Unset: DefaultDrainSeconds. Zero: they are closed at once.
 	DrainSeconds *int `json:"drainSeconds,omitempty"`
+	// Limits protect the gateway.
+	Limits Limits `json:"limits,omitzero"`
+	// ProxyProtocol names load balancers in front of the gateway that say whose connection they pass on.
+	ProxyProtocol ProxyProtocol `json:"proxyProtocol,omitzero"`
+}
+
+// Limits of one data plane, all optional.
+type Limits struct {
+	// Connections that may be open at once. Unset: half the open files the process may have, less those it needs itself. The public
+	// listener may have nine tenths, and all others together, too.
+	Connections int `json:"connections,omitempty"`
+	// PendingConnections may be without their ClientHello; of more, the oldest is closed. Unset: a quarter of Connections.
+	PendingConnections int `json:"pendingConnections,omitempty"`
+	// ConnectionAgeSeconds is how long a connection may last, by chance up to a fifth less. Clients come back and are spread over the
+	// endpoints again, and those whose certificate has expired since do not. Unset: for ever.
+	ConnectionAgeSeconds int `json:"connectionAgeSeconds,omitempty"`
+}
+
+// ProxyProtocol is who may use it.
+type ProxyProtocol struct {
+	// From are the networks (address/bits) of the load balancers. Connections from there must begin with a PROXY protocol header of
+	// version 1 or 2, others must not.
+	From []string `json:"from,omitempty"`
+}
+
+// Prefixes are the networks of a valid p.
+func (p ProxyProtocol) Prefixes() []netip.Prefix {
+	var out []netip.Prefix
+	for _, from := range p.From {
+		if prefix, err := netip.ParsePrefix(from); err == nil {
+			out = append(out, prefix.Masked())
+		}
+	}
+	return out
+}
+
+// TenantsByName is how many tenants have metrics of their own.
+func (c *Config) TenantsByName() int {
+	if c.MetricsTenants == nil {
+		return DefaultTenantsByName
+	}
+	return *c.MetricsTenants
 }
 
 // Node identifies the data plane to the control plane.
@@ -163,10 +213,31 @@ func (c *Config) Validate() error {
 	if c.HealthAddress != "" {
 		hostPort("healthAddress", c.HealthAddress, false)
 	}
-	if c.DrainSeconds != nil && *c.DrainSeconds < 0 {
-		errs = append(errs, fmt.Errorf("drainSeconds: %d is negative", *c.DrainSeconds))
+	if c.MetricsAddress != "" {
+		hostPort("metricsAddress", c.MetricsAddress, false)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.validateLimits()...)...)
+}
+
+func (c *Config) validateLimits() (errs []error) {
+	negative := func(field string, n int) {
+		if n < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is negative", field, n))
+		}
+	}
+	if c.DrainSeconds != nil {
+		negative("drainSeconds", *c.DrainSeconds)
+	}
+	negative("metricsTenants", c.TenantsByName())
+	negative("limits.connections", c.Limits.Connections)
+	negative("limits.pendingConnections", c.Limits.PendingConnections)
+	negative("limits.connectionAgeSeconds", c.Limits.ConnectionAgeSeconds)
+	for i, from := range c.ProxyProtocol.From {
+		if _, err := netip.ParsePrefix(from); err != nil {
+			errs = append(errs, fmt.Errorf("proxyProtocol.from[%d]: %q is no network, want address/bits", i, from))
+		}
+	}
+	return errs
 }
 
 // TLS reads the files as they are now and returns a client configuration for one connection:

@@ -87,12 +87,15 @@ func (l *loop) open(n *Listener, fd int, client netip.AddrPort) {
 	l.conns[c.id] = c
 	c.proxied = l.relay.options.proxy(client.Addr())
 	c.client = side{fd: int32(fd), event: c.id << 1, generation: c.generation, readable: true, writable: true}
+	l.greeters.add(c, l.now.Add(l.relay.options.HelloTimeout))
+	l.greet(c) // most have sent their ClientHello when they are accepted
+	if l.conns[c.id] != c {
+		return // and some have left
+	}
 	if err := l.watch(&c.client, 0); err != nil {
 		l.end(c, Overload) // fs.epoll.max_user_watches, or memory
 		return
 	}
-	l.greeters.add(c, l.now.Add(l.relay.options.HelloTimeout))
-	l.greet(c) // most have sent their ClientHello when they are accepted
 	if l.greeters.n > l.relay.pendingPerLoop() {
 		l.end(l.greeters.oldest, HelloCrowded)
 	}
@@ -253,6 +256,9 @@ func (l *loop) finishConnect(c *conn) {
 	l.timers.clear(c)
 	c.state = relaying
 	l.settlers.add(c, l.now.Add(settleTime))
+	if age := l.relay.options.age(); age > 0 {
+		l.timers.set(c, c.accepted.Add(age))
+	}
 	l.pump(c)
 }
 
@@ -269,13 +275,10 @@ func (l *loop) timeout(c *conn) {
 	}
 }
 
-// settle prepares a connection that has been open for a while to stay: a dead peer is to be found, and it may have an age to end at.
+// settle prepares a connection that has been open for a while to stay: a dead peer is to be found.
 func (l *loop) settle(c *conn) {
 	for _, o := range lastingOptions {
 		_ = setOption(int(c.upstream.fd), o) // as it could be set for every listener
-	}
-	if age := l.relay.options.age(); age > 0 {
-		l.timers.set(c, c.accepted.Add(age))
 	}
 }
 

@@ -28,6 +28,7 @@ type static struct {
 	meter    Meter
 
 	mu       sync.Mutex
+	incoming Incoming // of the last connection routed
 	failures []error
 	done     chan Summary
 	rejected chan Reason
@@ -42,11 +43,20 @@ func newStatic(upstream ...netip.AddrPort) *static {
 	return p
 }
 
-func (p *static) Route(Incoming) (Flow, *Refusal) {
+func (p *static) Route(in Incoming) (Flow, *Refusal) {
+	p.mu.Lock()
+	p.incoming = in
+	p.mu.Unlock()
 	if p.refusal != nil {
 		return nil, p.refusal
 	}
 	return &staticFlow{policy: p}, nil
+}
+
+func (p *static) last() Incoming {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.incoming
 }
 
 func (p *static) Rejected(_ Incoming, why Reason) { p.rejected <- why }
@@ -71,7 +81,7 @@ func (f *staticFlow) Next(failed error) (netip.AddrPort, time.Duration, bool) {
 	return f.policy.upstream[f.tried-1], f.policy.timeout, true
 }
 
-func (f *staticFlow) Meter() *Meter { return &f.policy.meter }
+func (f *staticFlow) Meter() *Meter  { return &f.policy.meter }
 func (f *staticFlow) Done(s Summary) { f.policy.done <- s }
 
 // start runs a relay for policy with one listener and returns its address.

@@ -20,7 +20,9 @@ func TestTooManyConnections(t *testing.T) {
 	_, addr := start(t, p, Options{MaxConnections: 1})
 	c := dial(t, addr)
 	ping(t, c)
-	_, _ = io.ReadAll(dialRaw(t, addr))
+	if got, err := io.ReadAll(dial(t, addr)); string(got) != string(alert(80)) || err != nil {
+		t.Errorf("the client reads %q, %v, want the alert internal_error", got, err)
+	}
 	if why := <-p.rejected; why != Overload {
 		t.Errorf("reason %s", why)
 	}
@@ -58,7 +60,7 @@ func TestDrainWaitsForConnections(t *testing.T) {
 func TestUnlistenKeepsConnections(t *testing.T) {
 	p := newStatic(backend(t, echo))
 	r, _ := start(t, p, Options{})
-	l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), "tag")
+	l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), "tag", ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +68,7 @@ func TestUnlistenKeepsConnections(t *testing.T) {
 	ping(t, c)
 	r.Unlisten(l)
 	r.Unlisten(l)
-	again, err := r.Listen(l.Addr, nil)
+	again, err := r.Listen(l.Addr, nil, ListenOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +80,7 @@ func TestListenOnAnAddressOfAnotherHost(t *testing.T) {
 	p := newStatic()
 	r, _ := start(t, p, Options{})
 	for _, addr := range []string{"192.0.2.1:0", "[2001:db8::1]:0"} { // documentation ranges
-		l, err := r.Listen(netip.MustParseAddrPort(addr), nil)
+		l, err := r.Listen(netip.MustParseAddrPort(addr), nil, ListenOptions{})
 		if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) {
 			t.Errorf("%v", err)
 		} else if err == nil && l.Addr.Addr() != netip.MustParseAddrPort(addr).Addr() {

@@ -27,7 +27,7 @@ const (
 	events = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
 	// attentive is how long a loop waits for events without telling Go's scheduler, which is cheap but keeps its processor from other
-	// goroutines, and the time after which it lets them have it.
+	// goroutines.
 	attentive = time.Millisecond
 	// acceptPause is how long a listener rests when the process or the system has no descriptor or memory for a connection.
 	acceptPause = 100 * time.Millisecond
@@ -60,7 +60,6 @@ type loop struct {
 	accepting  []*Listener // used up their batch
 	paused     []*Listener // rest until resume
 	resume     time.Time
-	yielded    time.Time // when other goroutines could run last
 	pipes      pipes
 	buffer     []byte
 	idle       chan<- struct{} // set when somebody waits for the last connection to end
@@ -102,6 +101,8 @@ func (l *loop) post(f func()) bool {
 
 func (l *loop) run() {
 	defer l.relay.running.Done()
+	runtime.LockOSThread() // else the scheduler moves it to another thread now and then, and all its memory to another cache
+	defer runtime.UnlockOSThread()
 	batch := make([]unix.EpollEvent, eventBatch)
 	for !l.stopping {
 		n := l.wait(batch)
@@ -114,10 +115,6 @@ func (l *loop) run() {
 		l.greeters.expire(l.now, func(c *conn) { l.end(c, HelloTimeout) })
 		l.settlers.expire(l.now, l.settle)
 		l.again()
-		if l.now.Sub(l.yielded) > attentive {
-			l.yielded = l.now
-			runtime.Gosched()
-		}
 	}
 	l.stop()
 }
@@ -140,7 +137,6 @@ func (l *loop) wait(batch []unix.EpollEvent) int {
 	if err != nil && err != unix.EINTR {
 		panic(fmt.Sprintf("epoll_wait: %v", err)) // EBADF, EFAULT or EINVAL: this package is broken
 	}
-	l.yielded = time.Now()
 	return max(n, 0)
 }
 

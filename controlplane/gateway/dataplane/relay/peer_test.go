@@ -46,7 +46,7 @@ func child(kind string, to netip.AddrPort) {
 		if err != nil {
 			panic(err)
 		}
-		l, err := r.Listen(listen, nil)
+		l, err := r.Listen(listen, nil, ListenOptions{})
 		if err != nil {
 			panic(err)
 		}
@@ -66,6 +66,7 @@ func child(kind string, to netip.AddrPort) {
 type fixed struct {
 	group *Group
 	to    netip.AddrPort
+	meter Meter
 }
 
 func (p *fixed) Route(Incoming) (Flow, *Refusal) { return &fixedFlow{policy: p}, nil }
@@ -77,6 +78,7 @@ type fixedFlow struct {
 }
 
 func (f *fixedFlow) Group() *Group { return f.policy.group }
+func (f *fixedFlow) Meter() *Meter { return &f.policy.meter }
 func (f *fixedFlow) Done(Summary)  {}
 
 func (f *fixedFlow) Next(error) (netip.AddrPort, time.Duration, bool) {
@@ -124,7 +126,7 @@ func startPeer(b *testing.B, kind string, to netip.AddrPort) *peer {
 		return startHAProxy(b, to)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+kind, toEnv+"="+to.String(), "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), childEnv+"="+kind, toEnv+"="+to.String(), "GOMAXPROCS=2")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

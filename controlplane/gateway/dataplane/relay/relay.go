@@ -113,7 +113,8 @@ type Summary struct {
 
 // Options are the limits of a relay. Zero values mean the defaults.
 type Options struct {
-	// Loops is the number of event loops, default GOMAXPROCS.
+	// Loops is the number of event loops, default one less than GOMAXPROCS: a loop gives its processor to other goroutines only when
+	// it has nothing to do for a while.
 	Loops int
 	// HelloTimeout bounds the time from accept to the complete ClientHello, default 5 s.
 	HelloTimeout time.Duration
@@ -152,7 +153,7 @@ const reservedFiles = 512
 // New starts the event loops.
 func New(policy Policy, options Options) (*Relay, error) {
 	if options.Loops == 0 {
-		options.Loops = runtime.GOMAXPROCS(0)
+		options.Loops = max(runtime.GOMAXPROCS(0)-1, 1)
 	}
 	if options.HelloTimeout == 0 {
 		options.HelloTimeout = 5 * time.Second

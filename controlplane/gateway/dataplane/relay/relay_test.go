@@ -232,7 +232,7 @@ func bind(t *testing.T) (netip.AddrPort, int) {
 	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
 		t.Fatal(err)
 	}
-	return localAddr(fd), fd
+	return localAddr(int32(fd)), fd
 }
 
 func TestRefusals(t *testing.T) {

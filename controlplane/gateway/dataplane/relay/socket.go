@@ -31,6 +31,9 @@ type socketOption struct{ level, name, value int }
 // listener; upstream ones get the latter when they have been open for settleTime, because most that close do it before.
 var noDelay = socketOption{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}
 
+// delayAck has the last packet of the handshake wait for the ClientHello, which follows at once, and go with it.
+var delayAck = socketOption{unix.IPPROTO_TCP, unix.TCP_QUICKACK, 0}
+
 var lastingOptions = []socketOption{
 	{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
 	{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
@@ -89,7 +92,7 @@ func listen(addr netip.AddrPort, patience time.Duration) (int, error) {
 
 // connect begins to connect to addr; the socket turns writable when that is decided.
 func connect(addr netip.AddrPort) (int, error) {
-	fd, err := newSocket(addr.Addr(), noDelay)
+	fd, err := newSocket(addr.Addr(), noDelay, delayAck)
 	if err != nil {
 		return -1, err
 	}

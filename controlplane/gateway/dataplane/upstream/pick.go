@@ -46,13 +46,22 @@ func (r *Route) Acquire() bool {
 func (r *Route) Release() { r.active.Add(-1) }
 
 // Settings are the current ones.
-func (r *Route) Settings() Settings { return r.settings.Load().Settings }
+func (r *Route) Settings() *Settings { return &r.settings.Load().Settings }
 
 // Backend is where the route leads now.
 func (r *Route) Backend() *Backend { return r.settings.Load().backend }
 
+// Current are backend and settings as they belong together.
+func (r *Route) Current() (*Backend, *Settings) {
+	s := r.settings.Load()
+	return s.backend, &s.Settings
+}
+
 // Backend is a group of interchangeable endpoints.
 type Backend struct {
+	// Account is that of its tenant.
+	Account *Account
+
 	name     string
 	routes   int  // that lead here; kept by Set
 	assigned bool // endpoints were configured; kept by Set

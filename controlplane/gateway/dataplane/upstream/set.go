@@ -9,6 +9,8 @@ import (
 	"hash/maphash"
 	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -23,11 +25,12 @@ type Set struct {
 	routes   [shards]atomic.Pointer[map[string]*Route]
 	count    atomic.Int64
 	backends map[string]*Backend
+	accounts *Accounts
 }
 
 // NewSet returns an empty set.
 func NewSet() *Set {
-	return &Set{seed: maphash.MakeSeed(), backends: map[string]*Backend{}}
+	return &Set{seed: maphash.MakeSeed(), backends: map[string]*Backend{}, accounts: newAccounts()}
 }
 
 // Settings are what can change about a route.
@@ -38,7 +41,26 @@ type Settings struct {
 	ConnectTimeout time.Duration
 	// MaxConnections bounds the open connections of the route; 0: no bound.
 	MaxConnections int64
+	// Sources are the networks that connections are taken from, as route.SortSources leaves them; none: from everywhere.
+	Sources []netip.Prefix
 }
+
+func (s *Settings) equal(o *Settings) bool {
+	return s.Backend == o.Backend && s.ConnectTimeout == o.ConnectTimeout && s.MaxConnections == o.MaxConnections && slices.Equal(s.Sources, o.Sources)
+}
+
+// Allows says whether connections are taken from source.
+func (s *Settings) Allows(source netip.Addr) bool {
+	if len(s.Sources) == 0 {
+		return true
+	}
+	// They are sorted and none is inside another, so it is the last one that begins at or before source, or none.
+	after, found := slices.BinarySearchFunc(s.Sources, source, func(p netip.Prefix, a netip.Addr) int { return p.Addr().Compare(a) })
+	return found || after > 0 && s.Sources[after-1].Contains(source)
+}
+
+// Accounts are the accounts of the tenants that have routes.
+func (s *Set) Accounts() *Accounts { return s.accounts }
 
 // Lookup returns the route of that name, or nil.
 func (s *Set) Lookup(name []byte) *Route {
@@ -59,7 +81,7 @@ func (s *Set) PutRoute(name string, settings Settings) {
 		r = &Route{Name: name}
 		defer s.count.Add(1)
 		defer s.swap(name, func(m map[string]*Route) { m[name] = r })
-	} else if old := r.settings.Load(); old.Settings != settings {
+	} else if old := r.settings.Load(); !old.equal(&settings) {
 		defer s.unref(old.backend)
 	} else {
 		return
@@ -109,7 +131,7 @@ func (s *Set) RemoveBackend(name string) {
 func (s *Set) backend(name string) *Backend {
 	b := s.backends[name]
 	if b == nil {
-		b = &Backend{name: name, tunnels: map[tunnel]int{}}
+		b = &Backend{name: name, tunnels: map[tunnel]int{}, Account: s.accounts.open(tenantOf(name))}
 		s.backends[name] = b
 	}
 	return b
@@ -124,6 +146,7 @@ func (s *Set) unref(b *Backend) {
 func (s *Set) forget(b *Backend) {
 	if b.routes == 0 && !b.assigned {
 		delete(s.backends, b.name)
+		s.accounts.close(b.Account)
 	}
 }
 
@@ -136,4 +159,12 @@ func (s *Set) swap(name string, change func(map[string]*Route)) {
 	}
 	change(changed)
 	shard.Store(&changed)
+}
+
+// tenantOf is the tenant that a backend belongs to: its name without the last part (route.BackendName).
+func tenantOf(backend string) string {
+	if i := strings.LastIndexByte(backend, '/'); i > 0 {
+		return backend[:i]
+	}
+	return backend
 }

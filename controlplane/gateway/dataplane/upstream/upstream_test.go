@@ -214,3 +214,63 @@ func BenchmarkChange(b *testing.B) {
 		s.RemoveRoute("public|sni|new.k8s.example.com")
 	}
 }
+
+func TestSources(t *testing.T) {
+	var s Settings
+	if !s.Allows(source) {
+		t.Error("without a list a source is refused")
+	}
+	for _, text := range []string{"10.0.0.0/8", "192.0.2.0/25", "192.0.2.200/32", "198.51.100.0/24", "2001:db8::/32"} {
+		s.Sources = append(s.Sources, netip.MustParsePrefix(text))
+	}
+	for text, want := range map[string]bool{
+		"9.255.255.255": false, "10.0.0.0": true, "10.255.255.255": true, "11.0.0.0": false, "192.0.2.1": true, "192.0.2.128": false, "192.0.2.200": true,
+		"192.0.2.201": false, "198.51.100.255": true, "255.0.0.0": false, "2001:db8::1": true, "2001:db9::1": false, "::1": false,
+	} {
+		if got := s.Allows(netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+// TestAccountsAreBoundedAndNeverFall: as many tenants as may be are reported by name, and no sum falls when tenants leave.
+func TestAccountsAreBoundedAndNeverFall(t *testing.T) {
+	s := NewSet()
+	account := func(tenant string) *Account {
+		s.PutRoute(tenant+"|r", Settings{Backend: tenant + "/kube-apiserver"})
+		b, _ := s.Lookup([]byte(tenant + "|r")).Current()
+		return b.Account
+	}
+	use := func(a *Account, n uint64) { a.Connections.Add(n); a.Bytes.Sent.Add(10 * n) }
+	report := func() (names map[string]uint64, others, all Totals) {
+		names = map[string]uint64{}
+		others, all = s.Accounts().Report(2, func(tenant string, t Totals) { names[tenant] = t.Connections })
+		return names, others, all
+	}
+	a, b, idle := account("ns/a"), account("ns/b"), account("ns/idle")
+	use(a, 1)
+	use(b, 2)
+	names, _, _ := report()
+	if diff := cmp.Diff(map[string]uint64{"ns/a": 1, "ns/b": 2}, names); diff != "" {
+		t.Errorf("by name (-want +got):\n%s", diff)
+	}
+	use(idle, 4)
+	names, others, all := report()
+	if len(names) != 2 || others.Connections != 4 || all.Connections != 7 || all.Sent != 70 {
+		t.Errorf("%v, others %+v, all %+v", names, others, all)
+	}
+	s.RemoveRoute("ns/a|r")
+	names, others, all = report()
+	if diff := cmp.Diff(map[string]uint64{"ns/b": 2}, names); diff != "" || others.Connections != 4 || all.Sent != 70 {
+		t.Errorf("after one left: others %+v, all %+v, by name (-want +got):\n%s", others, all, diff)
+	}
+	use(account("ns/new"), 8)
+	names, _, _ = report()
+	if diff := cmp.Diff(map[string]uint64{"ns/b": 2, "ns/new": 8}, names); diff != "" {
+		t.Errorf("the place that became free (-want +got):\n%s", diff)
+	}
+	s.RemoveRoute("ns/idle|r")
+	if _, others, all = report(); others.Connections != 4 || all.Sent != 150 {
+		t.Errorf("after all left: others %+v, all %+v", others, all)
+	}
+}
