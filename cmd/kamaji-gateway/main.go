@@ -102,6 +102,8 @@ func run(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	notify("READY=1")
+	go restart(ctx, gateway, config.HandoverSocket != "", log)
 	return gateway.Run(ctx)
 }
 

@@ -9,10 +9,12 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
-Type=exec
+Type=notify
 User=%[1]s
 ExecStartPre=+/usr/bin/install -d -o %[1]s -m 0700 %[4]s
 ExecStart=%[2]s run --bootstrap %[3]s
+# Another process takes over the listening sockets: no connection attempt is lost, open connections may go on for drainSeconds.
+ExecReload=/bin/kill -HUP $MAINPID
 Restart=always
 RestartSec=1
 ReadWritePaths=-%[4]s
@@ -44,7 +46,7 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
-Type=exec
+Type=notify
 User=%[1]s
 RuntimeDirectory=%[2]s
 ExecStart=%[3]s

@@ -62,6 +62,7 @@ func (g *Gateway) answered(typeURL string) {
 	if len(g.missing) == 0 && !g.configured.Load() {
 		g.listeners.hold = false
 		g.listeners.retry()
+		g.succession.begun(g.listeners)
 		g.configured.Store(true)
 	}
 }

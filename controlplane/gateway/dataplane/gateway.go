@@ -58,6 +58,8 @@ type Gateway struct {
 	health    net.Listener
 	scrapes   net.Listener // for metrics; nil when the health port serves them
 
+	succession succession
+
 	configMu  sync.Mutex // held while the configuration changes
 	state     *state
 	listeners *listeners
@@ -92,6 +94,7 @@ func New(config *bootstrap.Config, options Options) (*Gateway, error) {
 	}
 	g.registerLimits()
 	g.listeners = newListeners(g.relay, g.log)
+	g.succession.inherit(g)
 	g.missing = map[string]struct{}{}
 	for _, t := range types {
 		g.missing[t] = struct{}{}
@@ -142,11 +145,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
+	case <-g.succession.replaced():
+		g.log.Info("Another process has taken over")
 	case err = <-failed:
 		err = fmt.Errorf("serving the health port: %w", err)
 	}
 	stop()
 	g.draining.Store(true)
+	g.succession.end()
 	// A successor may have the same health address: from here on the answers are its own.
 	_, _ = health.Close(), scrapes.Close()
 	g.log.Info("Draining", "connections", g.relay.Active(), "for", g.config.Drain().String())
@@ -184,6 +190,7 @@ func (g *Gateway) tend(ctx context.Context) {
 			g.listeners.retry()
 			g.metrics.bound(len(g.listeners.open), len(g.listeners.failed))
 			g.configMu.Unlock()
+			g.succession.offer(g)
 			crowd.look()
 			g.save()
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/handover"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/relay"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 )
@@ -57,6 +58,11 @@ type listeners struct {
 	relay *relay.Relay
 	log   *slog.Logger
 	hold  bool // open nothing yet
+	// inherited are the sockets of a predecessor that are not in use yet.
+	inherited handover.Sockets
+	// succeeded says whether another process has the sockets of this one, and opens the new ones: what both opened would have two
+	// queues, and the one of this process is lost when it ends. May be nil.
+	succeeded func() bool
 	// public and private bound the connections of the public listener, and of all others together.
 	public, private *relay.Budget
 
@@ -169,13 +175,17 @@ func (l *listeners) start(addr netip.AddrPort, e *entrance) {
 	if l.open[addr] != nil {
 		return
 	}
-	if l.hold {
+	if l.hold || l.succeeded != nil && l.succeeded() {
 		l.failed[addr] = e
 		return
 	}
 	options := relay.ListenOptions{Budget: l.private, Anywhere: e.within.IsValid()}
 	if e.kind == kindPublic {
 		options.Budget = l.public
+	}
+	if fd, ok := l.inherited[addr]; ok {
+		options.Socket = fd
+		delete(l.inherited, addr)
 	}
 	listener, err := l.relay.Listen(addr, e, options)
 	if err != nil {
@@ -188,6 +198,20 @@ func (l *listeners) start(addr netip.AddrPort, e *entrance) {
 	delete(l.failed, addr)
 	delete(l.reported, addr)
 	l.open[addr] = listener
+}
+
+// sockets are duplicates of all that are open.
+func (l *listeners) sockets() (handover.Sockets, error) {
+	out := handover.Sockets{}
+	for addr, listener := range l.open {
+		fd, err := l.relay.Duplicate(listener)
+		if err != nil {
+			out.Close()
+			return nil, err
+		}
+		out[addr] = fd
+	}
+	return out, nil
 }
 
 func (l *listeners) stop(addr netip.AddrPort) {

@@ -308,6 +308,13 @@ func (n *tenant) dial(t *testing.T, addr netip.AddrPort, name string, protocols 
 	return &client{c, in}, strings.TrimSuffix(line, "\n"), nil
 }
 
+// handshake is the client's side of TLS over c, to the public name, and the greeting.
+func (n *tenant) handshake(c net.Conn) error {
+	conn := tls.Client(c, &tls.Config{ServerName: n.Hostname, RootCAs: n.authority.pool()})
+	_, err := bufio.NewReader(conn).ReadString('\n')
+	return err
+}
+
 // must is dial for connections that have to work.
 func (n *tenant) must(t *testing.T, addr netip.AddrPort, name string, protocols ...string) *client {
 	t.Helper()

@@ -53,6 +53,9 @@ type Config struct {
 	// DrainSeconds is how long open connections may go on after SIGTERM before they are closed.
 	// Unset: DefaultDrainSeconds. Zero: they are closed at once.
 	DrainSeconds *int `json:"drainSeconds,omitempty"`
+	// HandoverSocket is a Unix socket, "@name" in the abstract name space, at which a process gives its listening sockets to the one
+	// that replaces it, so that no connection attempt is lost. Empty: none.
+	HandoverSocket string `json:"handoverSocket,omitempty"`
 	// Limits protect the gateway.
 	Limits Limits `json:"limits,omitzero"`
 	// ProxyProtocol names load balancers in front of the gateway that say whose connection they pass on.

@@ -63,6 +63,35 @@ func (r *Relay) Listen(addr netip.AddrPort, tag any, options ListenOptions) (*Li
 	return l, nil
 }
 
+// Duplicate returns the socket of an open listener as another descriptor.
+func (r *Relay) Duplicate(l *Listener) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.listeners[l]; !known {
+		return -1, errClosed
+	}
+	type answer struct {
+		fd  int
+		err error
+	}
+	answers := make(chan answer, 1) // the loop owns the descriptor
+	if !l.loop.post(func() {
+		if l.fd < 0 {
+			answers <- answer{-1, errClosed}
+			return
+		}
+		fd, err := unix.FcntlInt(uintptr(l.fd), unix.F_DUPFD_CLOEXEC, 0)
+		answers <- answer{fd, err}
+	}) {
+		return -1, errClosed
+	}
+	a := <-answers
+	if a.err != nil {
+		return -1, fmt.Errorf("duplicating the socket of %s: %w", l.Addr, a.err)
+	}
+	return a.fd, nil
+}
+
 var errClosed = errors.New("the relay is shut down")
 
 // Unlisten closes l. Connections that came in through it stay.
@@ -97,6 +126,8 @@ func (l *loop) removeListener(n *Listener) {
 	if n.fd < 0 {
 		return
 	}
+	// Explicitly, because another process may have the socket, too, and then closing it here does not take it out.
+	_ = epollControl(l.epoll, unix.EPOLL_CTL_DEL, int32(n.fd), nil)
 	closeFile(int32(n.fd))
 	n.fd = -1
 	l.relay.sockets.Add(-1)
