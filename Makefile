@@ -55,6 +55,16 @@ test: ## Run every test that needs no cluster.
 	packages=$$(go list ./... | grep -v -e '/test/e2e$$' -e '/test/bench$$'); \
 	KUBEBUILDER_ASSETS=$$assets $(GOTESTSUM) --format=pkgname --format-hide-empty-pkg -- $(TEST_FLAGS) $$packages
 
+# Each fuzzer in turn; 60 s in all.
+FUZZ_SECONDS ?= 30
+FUZZED := hello proxyproto
+
+.PHONY: fuzz
+fuzz: ## Fuzz what the gateway reads from clients, for a minute.
+	for package in $(FUZZED); do \
+		go test -run='^$$' -fuzz='^FuzzParse$$' -fuzztime=$(FUZZ_SECONDS)s ./controlplane/gateway/dataplane/$$package; \
+	done
+
 ##@ Build
 
 .PHONY: build

@@ -125,6 +125,7 @@ func writeBootstrap(args []string, stdout io.Writer) error {
 		return err
 	}
 	c.XDS.CAFile, c.XDS.CertFile, c.XDS.KeyFile = filepath.Join(*tls, "ca.crt"), filepath.Join(*tls, "tls.crt"), filepath.Join(*tls, "tls.key")
+	c.HandoverSocket = bootstrap.HandoverSocket(c.Node.Gateway)
 	if err := c.Validate(); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
 	}

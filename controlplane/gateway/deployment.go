@@ -109,8 +109,9 @@ func bootstrapConfig(g *v1alpha2.KamajiGateway, p placement) bootstrap.Config {
 			Address: p.xdsAddress,
 			CAFile:  tlsDir + "/ca.crt", CertFile: tlsDir + "/tls.crt", KeyFile: tlsDir + "/tls.key",
 		},
-		StateDir:     stateDir,
-		DrainSeconds: ptr.To(drainSeconds),
+		StateDir:       stateDir,
+		DrainSeconds:   ptr.To(drainSeconds),
+		HandoverSocket: bootstrap.HandoverSocket(g.Name),
 	}
 }
 

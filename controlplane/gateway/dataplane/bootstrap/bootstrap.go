@@ -81,6 +81,10 @@ type ProxyProtocol struct {
 	From []string `json:"from,omitempty"`
 }
 
+// HandoverSocket is the usual one of a gateway's data planes: in the abstract name space, which belongs to the network namespace, so that
+// pods on the host network meet there.
+func HandoverSocket(gateway string) string { return "@kamaji-gateway/" + gateway }
+
 // Prefixes are the networks of a valid p.
 func (p ProxyProtocol) Prefixes() []netip.Prefix {
 	var out []netip.Prefix
