@@ -249,7 +249,7 @@ func deletionWaitsForTheTenant(w *world) {
 }
 
 func foreignTenantIsNotTaken(w *world) {
-	foreign := tenantFor(cluster(), controlPlane())
+	foreign := tenantFor(cluster(), controlPlane(), nil)
 	foreign.Namespace, foreign.OwnerReferences, foreign.Labels = w.key.Namespace, nil, nil
 	w.must(w.Create(w.Context(), foreign))
 	w.reconcile()

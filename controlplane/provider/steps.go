@@ -51,7 +51,7 @@ func (r *Reconciler) tenant(ctx context.Context, s *scope) error {
 	if s.kcp.Spec.Deployment.ExternalClusterReference != nil {
 		return phase.Fatal(controlplanev1.TenantControlPlaneRejectedReason, "spec.deployment.externalClusterReference is not supported: remove it to run the pods in this cluster, or keep the provider that made this object")
 	}
-	tenant := tenantFor(s.cluster, s.kcp)
+	tenant := tenantFor(s.cluster, s.kcp, s.tenant)
 	_, err := r.writer().Apply(ctx, tenant)
 	var foreign *apply.ForeignError
 	switch {

@@ -4,6 +4,7 @@ package provider
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -15,8 +16,8 @@ import (
 	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 )
 
-// tenantFor is the TenantControlPlane that kcp wants, complete. Same input, same output.
-func tenantFor(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlane) *kamajiv1alpha1.TenantControlPlane {
+// tenantFor is the TenantControlPlane that kcp wants, complete; live is what there is already, or nil. Same input, same output.
+func tenantFor(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlane, live *kamajiv1alpha1.TenantControlPlane) *kamajiv1alpha1.TenantControlPlane {
 	tenant := &kamajiv1alpha1.TenantControlPlane{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:      kcp.Name,
@@ -31,6 +32,7 @@ func tenantFor(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlan
 			DataStoreSchema:    kcp.Spec.DataStoreSchema,
 			DataStoreUsername:  kcp.Spec.DataStoreUsername,
 			DataStoreOverrides: kcp.Spec.DataStoreOverrides,
+			WritePermissions:   kcp.Spec.WritePermissions,
 			Kubernetes: kamajiv1alpha1.KubernetesSpec{
 				Version:              version(kcp),
 				Kubelet:              kcp.Spec.Kubelet,
@@ -39,10 +41,12 @@ func tenantFor(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlan
 			ControlPlane:   exposure(kcp),
 			NetworkProfile: networkProfile(cluster, kcp),
 			Addons:         addons(kcp),
+
+			InternalCACertificatesConfigMap: kcp.Spec.InternalCACertificatesConfigMap,
 		},
 	}
 	tenant.Spec.ControlPlane.Deployment = deployment(kcp)
-	preferEndpoint(cluster, tenant)
+	preferEndpoint(cluster, kcp, tenant, live)
 	for _, name := range passedOn {
 		if value, ok := kcp.Annotations[name]; ok {
 			metav1.SetMetaDataAnnotation(&tenant.ObjectMeta, name, value)
@@ -72,6 +76,9 @@ func exposure(kcp *controlplanev1.KamajiControlPlane) kamajiv1alpha1.ControlPlan
 			AdditionalMetadata: kamajiv1alpha1.AdditionalMetadata{Labels: network.ServiceLabels, Annotations: network.ServiceAnnotations},
 			AdditionalPorts:    network.AdditionalServicePorts,
 		},
+	}
+	if balancer := network.LoadBalancerConfig; balancer != nil {
+		out.Service.AllocateLoadBalancerNodePorts = balancer.AllocateNodePorts
 	}
 	switch {
 	case network.KamajiGateway != nil:
@@ -117,6 +124,8 @@ func networkProfile(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiContro
 		PodCIDRs:         cluster.Spec.ClusterNetwork.Pods.CIDRBlocks,
 		DNSServiceIPs:    network.DNSServiceIPs,
 		ClusterDomain:    cluster.Spec.ClusterNetwork.ServiceDomain,
+
+		AllowAddressAsExternalIP: network.AllowAddressAsExternalIP,
 	}
 	if len(profile.DNSServiceIPs) == 0 && kcp.Spec.Addons.CoreDNS != nil {
 		profile.DNSServiceIPs = kcp.Spec.Addons.CoreDNS.DNSServiceIPs
@@ -128,25 +137,34 @@ func networkProfile(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiContro
 	return profile
 }
 
-// preferEndpoint makes the tenant serve an endpoint that the user has put on the Cluster beforehand.
-func preferEndpoint(cluster *clusterv1.Cluster, tenant *kamajiv1alpha1.TenantControlPlane) {
-	endpoint := cluster.Spec.ControlPlaneEndpoint
-	if !endpoint.IsValid() {
+// preferEndpoint makes the tenant serve an endpoint that the user has put on the Cluster beforehand, or that a control
+// plane which is made anew had before. The endpoint that Cluster API has copied there from kcp is the tenant's own and
+// must not be pinned: it would ask a load balancer for an address by a field, and hide that the address has changed.
+func preferEndpoint(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlane, tenant, live *kamajiv1alpha1.TenantControlPlane) {
+	endpoint, spec := cluster.Spec.ControlPlaneEndpoint, &tenant.Spec.ControlPlane
+	if !endpoint.IsValid() || spec.Ingress != nil || spec.Gateway != nil {
+		return
+	}
+	_, err := netip.ParseAddr(endpoint.Host)
+	isIP := err == nil
+	if gateway := spec.KamajiGateway; gateway != nil {
+		if !isIP && gateway.Hostname == "" {
+			named := *gateway
+			named.Hostname = strings.ToLower(endpoint.Host)
+			spec.KamajiGateway = &named
+		}
+		return
+	}
+	if live != nil && kcp.Spec.ControlPlaneEndpoint.IsValid() &&
+		live.Spec.NetworkProfile.Address != endpoint.Host && !slices.Contains(live.Spec.NetworkProfile.CertSANs, endpoint.Host) {
 		return
 	}
 	profile := &tenant.Spec.NetworkProfile
-	gateway := tenant.Spec.ControlPlane.KamajiGateway
-	_, err := netip.ParseAddr(endpoint.Host)
-	isIP := err == nil
 	switch {
-	case gateway != nil && !isIP && gateway.Hostname == "":
-		named := *gateway
-		named.Hostname = strings.ToLower(endpoint.Host)
-		tenant.Spec.ControlPlane.KamajiGateway = &named
-	case gateway == nil && isIP && profile.Address == "":
+	case isIP && profile.Address == "":
 		profile.Address, profile.Port = endpoint.Host, endpoint.Port
-	case gateway == nil && !isIP:
-		profile.CertSANs = append(append([]string(nil), profile.CertSANs...), endpoint.Host)
+	case !isIP:
+		profile.CertSANs = append(slices.Clone(profile.CertSANs), endpoint.Host)
 		profile.Port = endpoint.Port
 	}
 }
@@ -171,12 +189,17 @@ func deployment(kcp *controlplanev1.KamajiControlPlane) kamajiv1alpha1.Deploymen
 			APIServerImage:         spec.APIServer.ContainerImageName,
 			ControllerManagerImage: spec.ControllerManager.ContainerImageName,
 			SchedulerImage:         spec.Scheduler.ContainerImageName,
+			TagSuffix:              spec.RegistryTagSuffix,
 		},
-		NodeSelector:              spec.Deployment.NodeSelector,
-		RuntimeClassName:          spec.Deployment.RuntimeClassName,
-		AdditionalMetadata:        spec.Deployment.AdditionalMetadata,
-		PodAdditionalMetadata:     spec.Deployment.PodAdditionalMetadata,
-		ServiceAccountName:        spec.Deployment.ServiceAccountName,
+		NodeSelector:          spec.Deployment.NodeSelector,
+		RuntimeClassName:      spec.Deployment.RuntimeClassName,
+		AdditionalMetadata:    spec.Deployment.AdditionalMetadata,
+		PodAdditionalMetadata: spec.Deployment.PodAdditionalMetadata,
+		ServiceAccountName:    spec.Deployment.ServiceAccountName,
+
+		AutomountServiceAccountToken: spec.Deployment.AutomountServiceAccountToken,
+
+		PodSecurityContext:        spec.Deployment.PodSecurityContext,
 		Affinity:                  spec.Deployment.Affinity,
 		Tolerations:               spec.Deployment.Tolerations,
 		TopologySpreadConstraints: spec.Deployment.TopologySpreadConstraints,
@@ -198,6 +221,9 @@ func deployment(kcp *controlplanev1.KamajiControlPlane) kamajiv1alpha1.Deploymen
 		Probes: &kamajiv1alpha1.ControlPlaneProbes{
 			APIServer: spec.APIServer.Probes, ControllerManager: spec.ControllerManager.Probes, Scheduler: spec.Scheduler.Probes,
 		},
+	}
+	if a, c, s := spec.APIServer.SecurityContext, spec.ControllerManager.SecurityContext, spec.Scheduler.SecurityContext; a != nil || c != nil || s != nil {
+		out.ContainerSecurityContexts = &kamajiv1alpha1.ContainerSecurityContexts{APIServer: a, ControllerManager: c, Scheduler: s}
 	}
 	if spec.Deployment.Probes != nil {
 		out.Probes.ProbeSet = *spec.Deployment.Probes

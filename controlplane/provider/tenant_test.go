@@ -63,9 +63,13 @@ func TestTenantFor(t *testing.T) {
 			kcp.Annotations = map[string]string{kamajiv1alpha1.KubeconfigSecretKeyAnnotation: "super-admin.svc"}
 			kcp.Spec.Network = controlplanev1.NetworkSpec{
 				ServiceAnnotations: map[string]string{"a": "b"}, CertSANs: []string{"extra.example.com"},
-				LoadBalancerConfig: &controlplanev1.LoadBalancerConfig{SourceRanges: []string{"198.51.100.0/24"}, Class: ptr.To("metallb")},
-				Gateway:            &controlplanev1.GatewayAPISpec{Name: "gw", Namespace: "infra", Hostname: "demo.example.com", SectionName: "tls", Port: 6443},
+				LoadBalancerConfig:       &controlplanev1.LoadBalancerConfig{SourceRanges: []string{"198.51.100.0/24"}, Class: ptr.To("metallb"), AllocateNodePorts: ptr.To(false)},
+				AllowAddressAsExternalIP: true,
+				Gateway:                  &controlplanev1.GatewayAPISpec{Name: "gw", Namespace: "infra", Hostname: "demo.example.com", SectionName: "tls", Port: 6443},
 			}
+			kcp.Spec.RegistryTagSuffix, kcp.Spec.InternalCACertificatesConfigMap = "-hardened", ptr.To("corporate-ca")
+			kcp.Spec.WritePermissions.BlockDeletion = true
+			kcp.Spec.Scheduler.SecurityContext = &corev1.SecurityContext{RunAsUser: ptr.To[int64](1001)}
 			kcp.Spec.APIServer = controlplanev1.ComponentSpec{
 				ExtraArgs: []string{"--v=2"}, ContainerImageName: "my-apiserver",
 				Resources: &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m")}},
@@ -73,6 +77,7 @@ func TestTenantFor(t *testing.T) {
 			}
 			kcp.Spec.Deployment = controlplanev1.DeploymentSpec{
 				NodeSelector: map[string]string{"pool": "control-planes"}, ServiceAccountName: "tenants",
+				AutomountServiceAccountToken: ptr.To(true), PodSecurityContext: &corev1.PodSecurityContext{RunAsUser: ptr.To[int64](1000)},
 				ExtraVolumes: []corev1.Volume{{Name: "audit", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}},
 			}
 		},
@@ -81,7 +86,7 @@ func TestTenantFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, kcp := cluster(), controlPlane()
 			change(c, kcp)
-			intent, err := apply.Intent(tenantFor(c, kcp))
+			intent, err := apply.Intent(tenantFor(c, kcp, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -90,6 +95,53 @@ func TestTenantFor(t *testing.T) {
 				t.Fatal(err)
 			}
 			golden.Text(t, filepath.Join("testdata", name+".yaml"), string(got))
+		})
+	}
+}
+
+// What Cluster API copied from the control plane to the Cluster is no wish of the user's.
+func TestPublishedEndpointIsNotPinned(t *testing.T) {
+	c, kcp := cluster(), controlPlane()
+	kcp.Spec.Network = controlplanev1.NetworkSpec{ServiceType: kamajiv1alpha1.ServiceTypeLoadBalancer}
+	for name, test := range map[string]struct {
+		endpoint, published clusterv1.APIEndpoint
+		live                kamajiv1alpha1.NetworkProfileSpec
+		isNew               bool
+		want                kamajiv1alpha1.NetworkProfileSpec
+	}{
+		"given beforehand": {
+			endpoint: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 40443}, isNew: true,
+			want: kamajiv1alpha1.NetworkProfileSpec{Address: "192.0.2.7", Port: 40443},
+		},
+		"given beforehand, later": {
+			endpoint: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 40443}, published: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 40443},
+			live: kamajiv1alpha1.NetworkProfileSpec{Address: "192.0.2.7", Port: 40443},
+			want: kamajiv1alpha1.NetworkProfileSpec{Address: "192.0.2.7", Port: 40443},
+		},
+		"a name given beforehand, later": {
+			endpoint: clusterv1.APIEndpoint{Host: "api.example.com", Port: 443}, published: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 443},
+			live: kamajiv1alpha1.NetworkProfileSpec{CertSANs: []string{"api.example.com"}, Port: 443},
+			want: kamajiv1alpha1.NetworkProfileSpec{CertSANs: []string{"api.example.com"}, Port: 443},
+		},
+		"copied": {
+			endpoint: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 6443}, published: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 6443},
+		},
+		"a control plane made anew": {
+			endpoint: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 6443}, published: clusterv1.APIEndpoint{Host: "192.0.2.7", Port: 6443}, isNew: true,
+			want: kamajiv1alpha1.NetworkProfileSpec{Address: "192.0.2.7", Port: 6443},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.Spec.ControlPlaneEndpoint, kcp.Spec.ControlPlaneEndpoint = test.endpoint, test.published
+			live := &kamajiv1alpha1.TenantControlPlane{Spec: kamajiv1alpha1.TenantControlPlaneSpec{NetworkProfile: test.live}}
+			if test.isNew {
+				live = nil
+			}
+			got := tenantFor(c, kcp, live).Spec.NetworkProfile
+			test.want.ServiceCIDRs, test.want.PodCIDRs = got.ServiceCIDRs, got.PodCIDRs
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
 		})
 	}
 }

@@ -45,6 +45,20 @@ type KamajiControlPlaneFields struct {
 	// +optional
 	Registry string `json:"registry,omitempty"`
 
+	// registryTagSuffix is appended to the version in the tags of those images.
+	// +optional
+	RegistryTagSuffix string `json:"registryTagSuffix,omitempty"`
+
+	// writePermissions makes the cluster's API read-only in part or as a whole.
+	// +optional
+	WritePermissions kamajiv1alpha1.WritePermissions `json:"writePermissions,omitempty,omitzero"`
+
+	// internalCACertificatesConfigMap names a ConfigMap in the namespace of the object whose values are PEM certificates
+	// of authorities that the components shall trust when they call out.
+	// +kubebuilder:validation:MinLength=1
+	// +optional
+	InternalCACertificatesConfigMap *string `json:"internalCACertificatesConfigMap,omitempty"`
+
 	// apiServer has settings of kube-apiserver.
 	// +optional
 	APIServer ComponentSpec `json:"apiServer,omitempty,omitzero"`
@@ -122,6 +136,10 @@ type ComponentSpec struct {
 	// probes of the container. They win over deployment.probes.
 	// +optional
 	Probes *kamajiv1alpha1.ProbeSet `json:"probes,omitempty"`
+
+	// securityContext replaces the restricted default of the container.
+	// +optional
+	SecurityContext *corev1.SecurityContext `json:"securityContext,omitempty"`
 }
 
 // KineSpec has settings of the storage shim.
@@ -165,7 +183,13 @@ type NetworkSpec struct {
 	// +optional
 	ServiceAddress string `json:"serviceAddress,omitempty"`
 
+	// allowAddressAsExternalIP lists serviceAddress among the external IPs of the Service (ClusterIP and NodePort only).
+	// +optional
+	AllowAddressAsExternalIP bool `json:"allowAddressAsExternalIP,omitempty"`
+
 	// advertiseAddress is where nodes reach the API server, if that is another address.
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || isIP(self)",message="advertiseAddress must be an IP address"
+	// +kubebuilder:validation:MaxLength=45
 	// +optional
 	AdvertiseAddress string `json:"advertiseAddress,omitempty"`
 
@@ -195,6 +219,8 @@ type NetworkSpec struct {
 type LoadBalancerConfig struct {
 	// sourceRanges that may connect, where the load balancer supports it.
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=49
+	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="sourceRanges must be network ranges"
 	// +optional
 	SourceRanges []string `json:"sourceRanges,omitempty"`
 
@@ -202,6 +228,10 @@ type LoadBalancerConfig struct {
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="class can't be changed"
 	// +optional
 	Class *string `json:"class,omitempty"`
+
+	// allocateNodePorts can be turned off for load balancers that don't need node ports.
+	// +optional
+	AllocateNodePorts *bool `json:"allocateNodePorts,omitempty"`
 }
 
 // GatewayAPISpec attaches a TLSRoute to a Gateway of the Gateway API.
@@ -262,6 +292,14 @@ type DeploymentSpec struct {
 	// serviceAccountName of the pods.
 	// +optional
 	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+	// automountServiceAccountToken puts a token of the management cluster in the pods. The components don't need one.
+	// +optional
+	AutomountServiceAccountToken *bool `json:"automountServiceAccountToken,omitempty"`
+
+	// podSecurityContext replaces the restricted default of the pods.
+	// +optional
+	PodSecurityContext *corev1.PodSecurityContext `json:"podSecurityContext,omitempty"`
+
 	// strategy of the Deployment.
 	// +optional
 	Strategy *appsv1.DeploymentStrategy `json:"strategy,omitempty"`
