@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -24,11 +26,17 @@ import (
 
 // +kubebuilder:webhook:path=/validate-kamaji-clastix-io-v1alpha1-tenantcontrolplane,mutating=false,failurePolicy=fail,sideEffects=None,groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=create;update,versions=v1alpha1,name=validate.tenantcontrolplane.kamaji.clastix.io,admissionReviewVersions=v1
 
-type validator struct{ reader client.Reader }
+// validator reads what tenants refer to. Without a writer it does not rehearse,
+// without a mapper it does not ask for the Gateway API.
+type validator struct {
+	reader client.Reader
+	writer client.Client
+	mapper meta.RESTMapper
+}
 
 // ValidateCreate implements admission.Validator.
 func (v *validator) ValidateCreate(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (admission.Warnings, error) {
-	return v.verdict(ctx, tenant, validate(nil, tenant))
+	return v.verdict(ctx, nil, tenant)
 }
 
 // ValidateUpdate implements admission.Validator. An object whose spec stays as it
@@ -37,12 +45,7 @@ func (v *validator) ValidateUpdate(ctx context.Context, before, after *kamajiv1a
 	if !after.DeletionTimestamp.IsZero() || reflect.DeepEqual(before.Spec, after.Spec) {
 		return nil, nil
 	}
-	problems := validate(before, after)
-	immovable, err := v.immovable(ctx, before, after)
-	if err != nil {
-		return nil, err
-	}
-	return v.verdict(ctx, after, append(problems, immovable...))
+	return v.verdict(ctx, before, after)
 }
 
 // immovable rejects a move that can't succeed. It starts from where the data is,
@@ -77,13 +80,33 @@ func (v *validator) ValidateDelete(context.Context, *kamajiv1alpha1.TenantContro
 	return nil, nil
 }
 
-func (v *validator) verdict(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane, problems field.ErrorList) (admission.Warnings, error) {
+func (v *validator) verdict(ctx context.Context, before, tenant *kamajiv1alpha1.TenantControlPlane) (admission.Warnings, error) {
+	problems := validate(before, tenant)
+	if before != nil {
+		immovable, err := v.immovable(ctx, before, tenant)
+		if err != nil {
+			return nil, err
+		}
+		problems = append(problems, immovable...)
+	}
+	if len(problems) == 0 {
+		// Only what passes here is worth asking the API server about.
+		missing, err := gatewayAPI(v.mapper, tenant)
+		if err != nil {
+			return nil, fmt.Errorf("asking for the Gateway API: %w", err)
+		}
+		if problems = missing; len(problems) == 0 {
+			if problems, err = v.rehearse(ctx, before, tenant); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if len(problems) > 0 {
 		kind := kamajiv1alpha1.GroupVersion.WithKind("TenantControlPlane").GroupKind()
 		return nil, apierrors.NewInvalid(kind, tenant.Name, problems)
 	}
 	missing, err := v.missing(ctx, tenant)
-	return append(inert(tenant), missing...), err
+	return slices.Concat(inert(tenant), ignored(tenant), reach(tenant), missing), err
 }
 
 // missing warns about DataStores that do not exist. It does not reject, because
@@ -124,7 +147,20 @@ func validate(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList
 	}
 	problems = append(problems, validateVersion(before, tenant)...)
 	problems = append(problems, validateStorage(before, tenant)...)
-	return append(problems, validateNetwork(tenant)...)
+	problems = append(problems, validateNetwork(tenant)...)
+	rules := func(t *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
+		return slices.Concat(validateExposure(t), validateArguments(t), validateKubelet(t))
+	}
+	found := rules(tenant)
+	if before != nil {
+		// What an earlier release has let in doesn't lock the object.
+		known := map[string]bool{}
+		for _, p := range rules(before) {
+			known[p.Error()] = true
+		}
+		found = slices.DeleteFunc(found, func(p *field.Error) bool { return known[p.Error()] })
+	}
+	return append(problems, found...)
 }
 
 // validateVersion compares with what runs, if that is known, so that a wrong

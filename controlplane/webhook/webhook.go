@@ -24,6 +24,6 @@ type Options struct {
 func Setup(mgr ctrl.Manager, options Options) error {
 	return ctrl.NewWebhookManagedBy(mgr, &kamajiv1alpha1.TenantControlPlane{}).
 		WithDefaulter(&defaulter{dataStore: options.DefaultDataStore}).
-		WithValidator(&validator{reader: mgr.GetClient()}).
+		WithValidator(&validator{reader: mgr.GetClient(), writer: mgr.GetClient(), mapper: mgr.GetRESTMapper()}).
 		Complete()
 }

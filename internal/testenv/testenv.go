@@ -69,11 +69,23 @@ func Start(t testing.TB, scheme *apimachineryruntime.Scheme, crdPaths ...string)
 // ClusterAPICRDs is the folder with the CRDs of Cluster API's core, in the module that go.mod pins.
 func ClusterAPICRDs(t testing.TB) string {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/cluster-api")
+	return filepath.Join(module(t, "sigs.k8s.io/cluster-api"), "core", "config", "crd", "bases")
+}
+
+// GatewayAPICRDs is the folder with the CRDs of the Gateway API, in the module that go.mod pins.
+func GatewayAPICRDs(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(module(t, "sigs.k8s.io/gateway-api"), "config", "crd", "standard")
+}
+
+// module is the folder of a module that go.mod pins.
+func module(t testing.TB, path string) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", path)
 	command.Dir = Root()
 	out, err := command.Output()
 	if err != nil {
-		t.Fatalf("finding the cluster-api module: %v", err)
+		t.Fatalf("finding module %s: %v", path, err)
 	}
-	return filepath.Join(strings.TrimSpace(string(out)), "core", "config", "crd", "bases")
+	return strings.TrimSpace(string(out))
 }

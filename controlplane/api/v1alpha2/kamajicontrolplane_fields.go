@@ -13,6 +13,8 @@ import (
 // of the same meaning in the TenantControlPlane.
 type KamajiControlPlaneFields struct {
 	// dataStoreName is the DataStore that keeps the state; empty means the manager's default.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || !format.dns1123Subdomain().validate(self).hasValue()",message="dataStoreName must be the name of a DataStore"
 	// +optional
 	DataStoreName string `json:"dataStoreName,omitempty"`
 
@@ -41,11 +43,15 @@ type KamajiControlPlaneFields struct {
 	AdmissionControllers []kamajiv1alpha1.AdmissionController `json:"admissionControllers,omitempty"`
 
 	// registry that the images of the components come from.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +kubebuilder:default="registry.k8s.io"
 	// +optional
 	Registry string `json:"registry,omitempty"`
 
 	// registryTagSuffix is appended to the version in the tags of those images.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +optional
 	RegistryTagSuffix string `json:"registryTagSuffix,omitempty"`
 
@@ -130,6 +136,8 @@ type ComponentSpec struct {
 	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
 
 	// containerImageName replaces the name of the image, without registry and tag.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +optional
 	ContainerImageName string `json:"containerImageName,omitempty"`
 

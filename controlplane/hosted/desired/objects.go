@@ -26,7 +26,7 @@ import (
 // Service, Ingress or TLSRoutes, Secrets, ConfigMaps, PodDisruptionBudget and
 // Deployment. What is not in it gets deleted.
 func Workload(in Input) []client.Object {
-	out := append([]client.Object{Service(in.Tenant)}, published(in.Tenant)...)
+	out := append([]client.Object{Service(in.Tenant)}, Published(in.Tenant)...)
 	out = append(out, Secrets(in)...)
 	out = append(out, configMap(in.Tenant, KubeadmConfig, map[string]string{"ClusterConfiguration": in.ClusterConfiguration}))
 	if in.Tenant.KonnectivityPort() != 0 {

@@ -20,9 +20,10 @@ const KonnectivityRoute = "konnectivity"
 // KonnectivityListener is the name that a Gateway's listener for konnectivity must have.
 const KonnectivityListener gatewayv1.SectionName = "konnectivity-server"
 
-// published are the objects that lead clients to the Service by host name. They
-// exist only where the endpoint could be resolved, which checks the names.
-func published(tenant *kamajiv1alpha1.TenantControlPlane) []client.Object {
+// Published are the objects that lead clients to the Service by host name: one
+// Ingress, or TLSRoutes, or nothing. They are part of Workload. Resolving the
+// endpoint checks the names.
+func Published(tenant *kamajiv1alpha1.TenantControlPlane) []client.Object {
 	switch spec := &tenant.Spec.ControlPlane; {
 	case spec.KamajiGateway != nil:
 		return nil

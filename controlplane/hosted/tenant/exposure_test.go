@@ -7,8 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -107,7 +105,7 @@ func TestExposure(t *testing.T) {
 		w.tenant(t, name, kamajiv1alpha1.AddressReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.GatewayAPIMissingReason)
 	})
 	t.Run("TLSRoute", func(t *testing.T) {
-		if _, err := envtest.InstallCRDs(w.manager.GetConfig(), envtest.CRDInstallOptions{Paths: []string{gatewayCRDs(t)}}); err != nil {
+		if _, err := envtest.InstallCRDs(w.manager.GetConfig(), envtest.CRDInstallOptions{Paths: []string{testenv.GatewayAPICRDs(t)}}); err != nil {
 			t.Fatal(err)
 		}
 		w.reached(t, "customer1.example.org:8443")
@@ -263,16 +261,4 @@ func (w *world) reached(t *testing.T, address string) {
 		}
 		return ""
 	})
-}
-
-// gatewayCRDs is the folder with the CRDs of the Gateway API, in the module that go.mod pins.
-func gatewayCRDs(t *testing.T) string {
-	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
-	command.Dir = testenv.Root()
-	out, err := command.Output()
-	if err != nil {
-		t.Fatalf("finding the gateway-api module: %v", err)
-	}
-	return filepath.Join(strings.TrimSpace(string(out)), "config", "crd", "standard")
 }

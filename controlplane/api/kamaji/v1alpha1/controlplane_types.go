@@ -148,25 +148,35 @@ type DeploymentSpec struct {
 // RegistrySettings says where images come from: registry/image:version+suffix.
 type RegistrySettings struct {
 	// registry and path in front of the image names.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +kubebuilder:default=registry.k8s.io
 	// +optional
 	Registry string `json:"registry,omitempty"`
 
 	// tagSuffix is appended to the version.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +optional
 	TagSuffix string `json:"tagSuffix,omitempty"`
 
 	// apiServerImage is the name of the image of kube-apiserver.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +kubebuilder:default=kube-apiserver
 	// +optional
 	APIServerImage string `json:"apiServerImage,omitempty"`
 
 	// controllerManagerImage is the name of the image of kube-controller-manager.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +kubebuilder:default=kube-controller-manager
 	// +optional
 	ControllerManagerImage string `json:"controllerManagerImage,omitempty"`
 
 	// schedulerImage is the name of the image of kube-scheduler.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +kubebuilder:default=kube-scheduler
 	// +optional
 	SchedulerImage string `json:"schedulerImage,omitempty"`

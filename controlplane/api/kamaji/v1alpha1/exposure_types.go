@@ -43,6 +43,8 @@ type ServiceSpec struct {
 // AdditionalPort is a further port of the Service.
 type AdditionalPort struct {
 	// name of the port, unique in the Service.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
 	Name string `json:"name"`
 
 	// protocol of the port.
@@ -56,6 +58,8 @@ type AdditionalPort struct {
 	AppProtocol *string `json:"appProtocol,omitempty"`
 
 	// port of the Service.
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
 
 	// targetPort is the number or name of the port of the pods.

@@ -118,10 +118,14 @@ type KonnectivityServerSpec struct {
 	Port int32 `json:"port"`
 
 	// version of the image. It defaults to the release for the tenant's Kubernetes version.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +optional
 	Version string `json:"version,omitempty"`
 
 	// image without a tag.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +kubebuilder:default=registry.k8s.io/kas-network-proxy/proxy-server
 	// +optional
 	Image string `json:"image,omitempty"`
@@ -156,11 +160,15 @@ const (
 // +kubebuilder:validation:XValidation:rule="(has(self.mode) && self.mode == 'Deployment') || !has(self.replicas) || self.replicas == 0",message="replicas needs mode Deployment"
 type KonnectivityAgentSpec struct {
 	// image without a tag.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +kubebuilder:default=registry.k8s.io/kas-network-proxy/proxy-agent
 	// +optional
 	Image string `json:"image,omitempty"`
 
 	// version of the image. It defaults to the release for the tenant's Kubernetes version.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +optional
 	Version string `json:"version,omitempty"`
 

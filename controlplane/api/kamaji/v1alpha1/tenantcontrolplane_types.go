@@ -52,6 +52,8 @@ type TenantControlPlaneList struct {
 type TenantControlPlaneSpec struct {
 	// dataStore is the name of the DataStore that keeps the state. A change moves
 	// the state there; writes are refused meanwhile.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || !format.dns1123Subdomain().validate(self).hasValue()",message="dataStore must be the name of a DataStore"
 	// +optional
 	DataStore string `json:"dataStore,omitempty"`
 
@@ -99,6 +101,8 @@ type TenantControlPlaneSpec struct {
 	// object whose values are PEM certificates of authorities that the components
 	// shall trust when they call out, for example to OIDC issuers and webhooks.
 	// The certificates that come with the images stay trusted.
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || !format.dns1123Subdomain().validate(self).hasValue()",message="internalCACertificatesConfigMap must be the name of a ConfigMap"
 	// +kubebuilder:validation:MinLength=1
 	// +optional
 	InternalCACertificatesConfigMap *string `json:"internalCACertificatesConfigMap,omitempty"`
@@ -203,10 +207,14 @@ type AddonsSpec struct {
 // AddonSpec overrides the image of an addon.
 type AddonSpec struct {
 	// imageRepository is the registry and path in front of the image name.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +optional
 	ImageRepository string `json:"imageRepository,omitempty"`
 
 	// imageTag replaces the default tag for the tenant's version.
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:Pattern=`^\S*$`
 	// +optional
 	ImageTag string `json:"imageTag,omitempty"`
 }
