@@ -110,7 +110,7 @@ func installed(t *testing.T) client.Client {
 	}
 	in := func(path string) string { return filepath.Join(testenv.Root(), path) }
 	env := &envtest.Environment{
-		BinaryAssetsDirectory: testenv.Assets(), Scheme: scheme, ErrorIfCRDPathMissing: true,
+		BinaryAssetsDirectory: testenv.Assets(), Scheme: scheme, ErrorIfCRDPathMissing: true, ControlPlaneStartTimeout: time.Minute,
 		CRDDirectoryPaths:     []string{in("config/controlplane/crd/bases"), testenv.GatewayAPICRDs(t)},
 		WebhookInstallOptions: envtest.WebhookInstallOptions{Paths: []string{in("config/controlplane/webhook/manifests.yaml")}},
 	}
