@@ -31,8 +31,6 @@ const (
 	// server allows a ping every 10 s.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
-	// maxMessage is the largest response accepted: a first response holds everything.
-	maxMessage = 256 << 20
 )
 
 // Store takes what the control plane says. One goroutine calls it.
@@ -84,7 +82,6 @@ func (c *Client) follow(ctx context.Context) (answered bool, err error) {
 	conn, err := grpc.NewClient(c.XDS.Address,
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingTimeout}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 	)
 	if err != nil {
 		return false, fmt.Errorf("making a client for %s: %w", c.XDS.Address, err)

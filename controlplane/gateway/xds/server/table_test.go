@@ -5,7 +5,10 @@ package server
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
+	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -169,5 +172,74 @@ func TestFirstSyncInChunks(t *testing.T) {
 	}
 	if len(order) < 5 {
 		t.Errorf("%d responses: nothing was cut", len(order))
+	}
+}
+
+// Whatever happens while a data plane takes responses as fast or slowly as it does, it ends up with what is served.
+func TestFollowersConverge(t *testing.T) {
+	s := NewState()
+	must(t, s.SetGateway(testGateway))
+	var readers sync.WaitGroup
+	done := make(chan struct{})
+	follow := func() (*stream, got) {
+		st, seen := s.follow("default"), got{}
+		for _, table := range s.gateways["default"].tables() {
+			request(t, st, &discoveryv3.DeltaDiscoveryRequest{TypeUrl: table.typeURL})
+		}
+		readers.Go(func() {
+			for {
+				select {
+				case <-st.bell:
+					drain(st, seen)
+				case <-done:
+					drain(st, seen)
+					return
+				}
+			}
+		})
+		return st, seen
+	}
+	_, early := follow()
+	var late got
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 3000 {
+		n := random.IntN(40)
+		tenant := testTenant("a", fmt.Sprintf("c%d", n), uint16(20000+n))
+		switch random.IntN(5) {
+		case 0:
+			must(t, s.RemoveTenant("a", tenant.Name))
+			continue
+		case 1:
+			tenant.Hostname = fmt.Sprintf("shared%d.example.com", random.IntN(3))
+		case 2:
+			tenant.Private.Sources = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+		case 3:
+			tenant.PrivateOnly = true
+		}
+		set(t, s, tenant, apiserver(fmt.Sprintf("10.244.0.%d", 1+random.IntN(200))))
+		if i == 1500 {
+			_, late = follow()
+		}
+	}
+	close(done)
+	readers.Wait()
+	for _, table := range s.gateways["default"].tables() {
+		want := map[string]string{}
+		for name, r := range table.resources {
+			want[name] = r.GetVersion()
+		}
+		for name, seen := range map[string]got{"from the start": early, "from half way": late} {
+			is := maps.Clone(seen[table.typeURL])
+			maps.DeleteFunc(is, func(_, version string) bool { return version == "" })
+			if diff := cmp.Diff(want, is); diff != "" {
+				t.Errorf("%s, %s (-want +got):\n%s", table.typeURL, name, diff)
+			}
+		}
+	}
+	r := s.gateways["default"]
+	for name := range r.clusters.resources {
+		if holder := r.holders[name]; holder == nil || s.tenants[tenantKey{holder.Namespace, holder.Name}] != holder {
+			t.Errorf("%s is served for nobody", name)
+		}
 	}
 }
