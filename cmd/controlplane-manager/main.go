@@ -41,6 +41,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/etcd"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/postgres"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/tenant"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/provider"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/webhook"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/version"
@@ -116,14 +117,18 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err := mgr.Add(stores); err != nil {
 		return fmt.Errorf("adding the pool of datastore connections: %w", err)
 	}
+	steps, err := upgrade.ParseSteps(o.upgradeSteps)
+	if err != nil {
+		return fmt.Errorf("--upgrade-steps: %w", err)
+	}
 	recorder := mgr.GetEventRecorder("kamaji")
-	err := errors.Join(
+	err = errors.Join(
 		(&datastore.Reconciler{
 			Client: mgr.GetClient(), Secrets: mgr.GetAPIReader(), Pool: stores, Recorder: recorder, Concurrency: o.dataStores,
 		}).SetupWithManager(ctx, mgr, o.defaultDataStore),
 		(&tenant.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Secrets: mgr.GetAPIReader(), Storage: stores, Remote: &remote.Pool{},
-			Recorder: recorder, DefaultDataStore: o.defaultDataStore, PriorityClass: o.priorityClass, Concurrency: o.tenants,
+			Recorder: recorder, DefaultDataStore: o.defaultDataStore, PriorityClass: o.priorityClass, Steps: steps, Concurrency: o.tenants,
 		}).SetupWithManager(ctx, mgr),
 		(&generator.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Namespaced: o.namespace != "", Concurrency: o.tenants,

@@ -29,6 +29,7 @@ type options struct {
 	defaultDataStore                                     string
 	gatewayImage, kineImage, xdsBind, xdsAddress, xdsDir string
 	podNamespace, priorityClass                          string
+	upgradeSteps                                         []string
 }
 
 func parse() options {
@@ -54,6 +55,7 @@ func parse() options {
 	fs.StringVar(&o.defaultDataStore, "datastore", "default", "DataStore of tenants that name none; empty lets them wait")
 	fs.StringVar(&o.priorityClass, "priority-class", "", "PriorityClass of control planes that name none; empty sets none")
 	fs.StringVar(&o.kineImage, "kine-image", desired.KineImage, "image of kine, which tenants in datastores other than etcd need")
+	fs.StringSliceVar(&o.upgradeSteps, "upgrade-steps", nil, "versions through which control planes go when they are upgraded by several minors, one for a minor; others have a default")
 	fs.StringVar(&o.gatewayImage, "gateway-image", "ghcr.io/cluster-api-provider-kamaji/kamaji-gateway:v0.1.0", "image of the gateway's data plane")
 	fs.StringVar(&o.xdsBind, "xds-bind-address", ":18000", "address at which routes are served to gateways; empty serves none")
 	fs.StringVar(&o.xdsAddress, "xds-address", "kamaji-xds.kamaji-system.svc:18000", "host:port at which gateways in the cluster find the routes")

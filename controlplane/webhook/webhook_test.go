@@ -68,7 +68,7 @@ func TestValidate(t *testing.T) {
 		"no version":              {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "latest" }, want: "latest"},
 		"version too old":         {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "1.20.0" }, want: "choose one from"},
 		"one minor up":            {before: running("v1.35.1"), after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" }},
-		"two minors up":           {before: running("v1.34.1"), after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" }, want: "skips"},
+		"three minors up":         {before: running("v1.33.1"), after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" }},
 		"a minor down":            {before: running("v1.36.3"), after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.35.1" }, want: "older"},
 		"never ran, a minor down": {before: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.36.3" }, after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.Kubernetes.Version = "v1.34.1" }},
 		"schema with a slash":     {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStoreSchema = "a/b" }, want: "spec.dataStoreSchema"},

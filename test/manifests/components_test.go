@@ -19,7 +19,7 @@ import (
 
 // clusterScoped are the kinds in component files that have no namespace.
 var clusterScoped = []string{"Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding",
-	"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+	"ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "PriorityClass"}
 
 // image is how a released image of ours is named; clusterctl's image overrides need a tag to replace.
 var image = regexp.MustCompile(`^ghcr\.io/cluster-api-provider-kamaji/[a-z-]+:v\d+\.\d+\.\d+$`)

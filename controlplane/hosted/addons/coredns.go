@@ -25,17 +25,15 @@ const coreDNSName = "coredns"
 // coreDNSLabels is a new map at each call: whoever applies an object may add labels.
 func coreDNSLabels() map[string]string { return map[string]string{"k8s-app": "kube-dns"} }
 
-// coreDNSTag is the release of CoreDNS that kubeadm of the tenant's minor version
-// installs, or a later one that also knows it.
+// coreDNSTags are the releases of CoreDNS that kubeadm installs, by minor version.
+// Source: CoreDNSVersion in cmd/kubeadm/app/constants/constants.go of
+// k8s.io/kubernetes v1.32.13, v1.33.0, v1.34.10, v1.35.8 and v1.36.3.
+var coreDNSTags = map[int]string{32: "v1.11.3", 33: "v1.12.0", 34: "v1.12.1", 35: "v1.13.1", 36: "v1.14.2"}
+
+// coreDNSTag is the release of CoreDNS for the tenant's version.
 func coreDNSTag(tenant *kamajiv1alpha1.TenantControlPlane) string {
-	switch minor := upgrade.Minor(tenant.KubernetesVersion()); {
-	case minor >= 36:
-		return "v1.14.2"
-	case minor >= 34:
-		return "v1.12.1"
-	default:
-		return "v1.11.3"
-	}
+	minor := min(max(upgrade.Minor(tenant.KubernetesVersion()), 32), upgrade.MaxMinor)
+	return coreDNSTags[minor]
 }
 
 // DefaultCorefile is the ConfigMap with CoreDNS's configuration, or nil if CoreDNS

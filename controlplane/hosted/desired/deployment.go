@@ -90,8 +90,10 @@ func podMeta(in Input) metav1.ObjectMeta {
 		hashes[kamajiv1alpha1.ComponentChecksumPrefix+kineName] = Checksum(in.Secrets[StorageConfig])
 	}
 	return metav1.ObjectMeta{
-		Labels:      with(extra.Labels, hashes, labels(in.Tenant, "deployment")),
-		Annotations: with(extra.Annotations, map[string]string{"kubectl.kubernetes.io/default-container": "kube-apiserver"}),
+		Labels: with(extra.Labels, hashes, labels(in.Tenant, "deployment")),
+		Annotations: with(extra.Annotations, map[string]string{
+			"kubectl.kubernetes.io/default-container": "kube-apiserver", VersionAnnotation: in.Tenant.KubernetesVersion(),
+		}),
 	}
 }
 

@@ -33,6 +33,16 @@ const (
 	KonnectivityPortName = "konnectivity-server"
 )
 
+// Annotations by which the engine knows about versions what a status could lose.
+const (
+	// ServedVersionAnnotation on the ConfigMap KubeadmConfig is the last version of which all pods were.
+	ServedVersionAnnotation = "kamaji.clastix.io/served-version"
+	// FailedVersionAnnotation there is a version that was given up, and the digest of the spec it was given up with.
+	FailedVersionAnnotation = "kamaji.clastix.io/failed-version"
+	// VersionAnnotation on a pod is its version of Kubernetes.
+	VersionAnnotation = "kamaji.clastix.io/kubernetes-version"
+)
+
 // Storage is where the tenant's state is kept.
 type Storage struct {
 	// Name of the DataStore.
@@ -74,6 +84,8 @@ type Input struct {
 	Retired map[string]string
 	// PriorityClass is the name of the PriorityClass of pods whose tenant names none; may be empty.
 	PriorityClass string
+	// ServedVersion and FailedVersion are records to keep on the ConfigMap KubeadmConfig; may be empty.
+	ServedVersion, FailedVersion string
 	// ClusterConfiguration is the kubeadm document of the tenant, in YAML.
 	ClusterConfiguration string
 }

@@ -28,7 +28,7 @@ import (
 func Workload(in Input) []client.Object {
 	out := append([]client.Object{Service(in.Tenant)}, Published(in.Tenant)...)
 	out = append(out, Secrets(in)...)
-	out = append(out, configMap(in.Tenant, KubeadmConfig, map[string]string{"ClusterConfiguration": in.ClusterConfiguration}))
+	out = append(out, kubeadmConfig(in))
 	if in.Tenant.KonnectivityPort() != 0 {
 		out = append(out, egressConfig(in.Tenant))
 	}
@@ -90,6 +90,18 @@ func Secrets(in Input) []client.Object {
 // MigrationRecord is the ConfigMap that keeps what a migration must not forget.
 func MigrationRecord(tenant *kamajiv1alpha1.TenantControlPlane, data map[string]string) *corev1.ConfigMap {
 	return configMap(tenant, Migration, data)
+}
+
+// kubeadmConfig also has the records about versions. An annotation on the
+// Deployment would count as a change of that, and be lost when it is deleted.
+func kubeadmConfig(in Input) *corev1.ConfigMap {
+	out := configMap(in.Tenant, KubeadmConfig, map[string]string{"ClusterConfiguration": in.ClusterConfiguration})
+	for name, value := range map[string]string{ServedVersionAnnotation: in.ServedVersion, FailedVersionAnnotation: in.FailedVersion} {
+		if value != "" {
+			out.Annotations[name] = value
+		}
+	}
+	return out
 }
 
 func configMap(tenant *kamajiv1alpha1.TenantControlPlane, suffix string, data map[string]string) *corev1.ConfigMap {

@@ -46,7 +46,7 @@ func (r *Reconciler) inside(ctx context.Context, s *scope) error {
 	if err != nil {
 		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
 	}
-	input := addons.Input{Tenant: s.tenant, Endpoint: s.endpoint}
+	input := addons.Input{Tenant: s.effective, Endpoint: s.endpoint}
 	extras, err := addons.Objects(input)
 	if err != nil {
 		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)

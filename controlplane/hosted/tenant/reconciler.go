@@ -27,6 +27,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/remote"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
@@ -47,6 +48,10 @@ const FieldOwner = "kamaji"
 // OrphanAnnotation on a TenantControlPlane, with the value "true", lets its
 // deletion finish although its data in the datastore cannot be removed.
 const OrphanAnnotation = "kamaji.clastix.io/orphan-datastore"
+
+// SkipPreflightAnnotation on a TenantControlPlane lets it be upgraded to the version
+// that is its value without a look at what that could break.
+const SkipPreflightAnnotation = "kamaji.clastix.io/skip-preflight"
 
 // Reconciler makes control planes out of TenantControlPlanes. Client, Live,
 // Secrets, Storage, Remote and Recorder are required.
@@ -71,6 +76,8 @@ type Reconciler struct {
 	// KineImage is the image of the shim for stores other than etcd, empty for
 	// desired.KineImage.
 	KineImage string
+	// Steps are the versions by which minors are gone through, nil for upgrade.DefaultSteps.
+	Steps upgrade.Steps
 	// Concurrency is the number of tenants reconciled at the same time, 0 for
 	// the default. Passes mostly wait for answers of API servers.
 	Concurrency int
@@ -110,6 +117,10 @@ type scope struct {
 	secrets  map[string]map[string][]byte
 	service  *corev1.Service
 	endpoint endpoint.Endpoint
+
+	// course is which version to run, effective the tenant with that version.
+	course    course
+	effective *kamajiv1alpha1.TenantControlPlane
 
 	// confirmed is true once existing was read from the API server.
 	confirmed bool
@@ -190,6 +201,7 @@ func (r *Reconciler) up() []phase.Step[*scope] {
 		{Condition: kamajiv1alpha1.WorkloadReadyCondition, Run: r.workload},
 		{Condition: kamajiv1alpha1.TenantConfiguredCondition, Run: r.inside},
 		{Condition: kamajiv1alpha1.RoutedCondition, Run: r.routed},
+		{Condition: kamajiv1alpha1.VersionReachedCondition, Run: r.reached},
 	}
 }
 

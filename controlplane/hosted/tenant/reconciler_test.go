@@ -69,7 +69,7 @@ func TestLife(t *testing.T) {
 	t.Run("paused", w.paused)
 	t.Run("scaling", w.scaling)
 	t.Run("konnectivity on and off", w.tunnel)
-	t.Run("unsupported version", w.version)
+	t.Run("upgrades", w.upgrades)
 	t.Run("deletion", w.deletion)
 	t.Run("deletion with its namespace", w.namespace)
 	t.Run("through a gateway", w.gateway)
@@ -149,11 +149,7 @@ func (w *world) checkInside(t *testing.T) {
 func (w *world) wiped(t *testing.T) {
 	tn := w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
 	before := w.objects(t, name)
-	wiped := tn.DeepCopy()
-	wiped.Status = kamajiv1alpha1.TenantControlPlaneStatus{}
-	if err := w.client.Status().Update(t.Context(), wiped); err != nil {
-		t.Fatal(err)
-	}
+	w.wipe(t)
 	again := w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
 	if diff := cmp.Diff(before, w.objects(t, name)); diff != "" {
 		t.Errorf("rebuilding the status has written:\n%s", diff)
@@ -259,27 +255,6 @@ func (w *world) paused(t *testing.T) {
 		return ""
 	})
 	w.pods(t, name, 2)
-	w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
-}
-
-func (w *world) version(t *testing.T) {
-	set := func(version string) {
-		tn := &kamajiv1alpha1.TenantControlPlane{}
-		if err := w.client.Get(t.Context(), key, tn); err != nil {
-			t.Fatal(err)
-		}
-		after := tn.DeepCopy()
-		after.Spec.Kubernetes.Version = version
-		if err := w.client.Patch(t.Context(), after, client.MergeFrom(tn)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	set("v1.34.0")
-	tn := w.tenant(t, name, kamajiv1alpha1.WorkloadReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.InvalidVersionReason)
-	if c := meta.FindStatusCondition(tn.Status.Conditions, phase.Ready); !strings.Contains(c.Message, "1.32") {
-		t.Errorf("the message names no cure: %s", c.Message)
-	}
-	set("1.31.0")
 	w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
 }
 

@@ -93,9 +93,12 @@ func sameDeploymentStatus(a, b appsv1.DeploymentStatus) bool {
 func summarise(s *scope, outcome error) {
 	status := &s.tenant.Status
 	serves := meta.IsStatusConditionTrue(status.Conditions, kamajiv1alpha1.WorkloadReadyCondition)
-	asleep := s.deployment != nil && s.tenant.Replicas() == 0 && s.deployment.Status.Replicas == 0
-	if s.deployment != nil && (serves || asleep) {
-		status.Kubernetes.Version.Version = s.tenant.KubernetesVersion()
+	switch {
+	case s.deployment == nil:
+	case serves:
+		status.Kubernetes.Version.Version = s.course.Version
+	default:
+		status.Kubernetes.Version.Version = s.course.served
 	}
 	if outcome == nil {
 		status.ObservedGeneration = s.tenant.Generation

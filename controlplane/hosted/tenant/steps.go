@@ -5,8 +5,6 @@ package tenant
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -19,7 +17,6 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeadm"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/apply"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
@@ -69,14 +66,10 @@ func (r *Reconciler) address(_ context.Context, s *scope) error {
 }
 
 // workload writes all objects of the tenant in this cluster and waits until one
-// pod of the wanted version serves.
+// pod of the version to run serves.
 func (r *Reconciler) workload(ctx context.Context, s *scope) error {
-	running, err := r.running(ctx, s.tenant)
-	if err != nil {
+	if err := r.plan(ctx, s); err != nil {
 		return err
-	}
-	if err := upgrade.Check(running, s.tenant.KubernetesVersion()); err != nil {
-		return phase.Fatal(kamajiv1alpha1.InvalidVersionReason, "spec.kubernetes.version: %v", err)
 	}
 	document, err := kubeadm.ClusterConfiguration(kubeadmInput(s))
 	if err != nil {
@@ -84,8 +77,9 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	}
 	s.stamp()
 	objects := desired.Workload(desired.Input{
-		Tenant: s.tenant, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
+		Tenant: s.effective, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
 		Rotated: s.rotated, Retired: s.retired, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
+		ServedVersion: s.course.served, FailedVersion: s.failedRecord(),
 	})
 	if err := r.write(ctx, s, objects); err != nil {
 		return explain(err)
@@ -93,7 +87,14 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	r.tell(s)
 	report(s, objects)
 	reportPublished(s, objects)
-	return rollout(s.deployment, s.tenant.Replicas())
+	if err := rollout(s.deployment, s.tenant.Replicas()); err != nil {
+		reason, message := phase.Outcome(err)
+		return phase.Wait(reason, "%s%s", message, s.way())
+	}
+	if s.course.verdict == nil && s.course.Version != s.tenant.KubernetesVersion() {
+		return phase.Wait(kamajiv1alpha1.RolloutInProgressReason, "waits for pods of the version before to stop%s", s.way())
+	}
+	return nil
 }
 
 // write applies everything the pods mount before the pods: a kubelet that finds
@@ -123,31 +124,6 @@ func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Objec
 	return err
 }
 
-// running is the version that the pods were started with last, empty when there
-// are none. It is read from the Deployment so that it survives a lost status.
-func (r *Reconciler) running(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (string, error) {
-	if v := tenant.Status.Kubernetes.Version.Version; v != "" {
-		return v, nil
-	}
-	deployment := &appsv1.Deployment{}
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(tenant), deployment)
-	if client.IgnoreNotFound(err) != nil {
-		return "", fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
-	}
-	if deployment.Status.ReadyReplicas == 0 {
-		// What never served stored nothing, so any version may replace it.
-		return "", nil
-	}
-	for _, container := range deployment.Spec.Template.Spec.Containers {
-		if container.Name != "kube-apiserver" {
-			continue
-		}
-		tag := container.Image[strings.LastIndex(container.Image, ":")+1:]
-		return strings.TrimSuffix(tag, tenant.Spec.ControlPlane.Deployment.RegistrySettings.TagSuffix), nil
-	}
-	return "", nil
-}
-
 // rollout says whether the control plane serves in the wanted version: one pod
 // of the present template is ready, and no older one is left.
 func rollout(d *appsv1.Deployment, replicas int32) error {
@@ -172,5 +148,5 @@ func rollout(d *appsv1.Deployment, replicas int32) error {
 }
 
 func kubeadmInput(s *scope) kubeadm.Input {
-	return kubeadm.Input{Tenant: s.tenant, Endpoint: s.endpoint, CACert: s.secrets[pki.CA]["ca.crt"]}
+	return kubeadm.Input{Tenant: s.effective, Endpoint: s.endpoint, CACert: s.secrets[pki.CA]["ca.crt"]}
 }

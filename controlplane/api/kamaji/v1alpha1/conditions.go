@@ -16,6 +16,8 @@ const (
 	WorkloadReadyCondition = "WorkloadReady"
 	// TenantConfiguredCondition: documents, permissions and addons in the tenant cluster are current.
 	TenantConfiguredCondition = "TenantConfigured"
+	// VersionReachedCondition: the wanted version of Kubernetes is the one that runs.
+	VersionReachedCondition = "VersionReached"
 	// RoutedCondition: the API server is published as asked for; TLSRoutes were accepted.
 	RoutedCondition = "Routed"
 	// AuthorityRotatingCondition: an authority or the key of tokens is being replaced, and what that waits for. It is
@@ -54,6 +56,10 @@ const (
 	RolloutInProgressReason = "RolloutInProgress"
 	// RolloutFailedReason: pods of the wanted version don't become ready.
 	RolloutFailedReason = "RolloutFailed"
+	// PreflightFailedReason: the wanted version would not start, or break something, and is not rolled out.
+	PreflightFailedReason = "PreflightFailed"
+	// UpgradeFailedReason: pods of the wanted version did not get ready, and the version before was restored.
+	UpgradeFailedReason = "UpgradeFailed"
 	// SleepingReason: scaled to zero on request.
 	SleepingReason = "Sleeping"
 	// TenantUnreachableReason: the tenant's API server doesn't answer the engine.
