@@ -103,7 +103,7 @@ func run(args []string, stdout io.Writer) error {
 		return err
 	}
 	notify("READY=1")
-	go restart(ctx, gateway, config.HandoverSocket != "", log)
+	go restart(ctx, gateway, log)
 	return gateway.Run(ctx)
 }
 

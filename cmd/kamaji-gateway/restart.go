@@ -15,9 +15,9 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane"
 )
 
-// restart starts this program anew at every SIGHUP, from the file it was started from, which may hold another version by now. The new
-// process takes over the sockets; when it serves, this one drains and ends. If it does not come that far, this one goes on.
-func restart(ctx context.Context, gateway *dataplane.Gateway, possible bool, log *slog.Logger) {
+// restart starts this program anew at SIGHUP, from the file it was started from, which may hold another version by now. The new process
+// takes over the sockets; when it serves, this one drains and ends. If it does not come that far, this one goes on.
+func restart(ctx context.Context, gateway *dataplane.Gateway, log *slog.Logger) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGHUP)
 	for {
@@ -26,13 +26,11 @@ func restart(ctx context.Context, gateway *dataplane.Gateway, possible bool, log
 			return
 		case <-signals:
 		}
-		if !possible {
-			log.Error("Cannot restart without a gap: handoverSocket is not set in the bootstrap file")
-			continue
+		err := succeed(gateway)
+		if err == nil {
+			return
 		}
-		if err := succeed(gateway); err != nil {
-			log.Error("The new process did not take over, going on as before", "error", err)
-		}
+		log.Error("No other process took over, going on as before", "error", err)
 	}
 }
 
@@ -42,15 +40,20 @@ func succeed(gateway *dataplane.Gateway) error {
 	if err != nil {
 		return fmt.Errorf("finding this program: %w", err)
 	}
+	left, err := gateway.Leave()
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(program, os.Args[1:]...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
+		gateway.Stay()
 		return fmt.Errorf("starting %s: %w", program, err)
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	select {
-	case <-gateway.Leave():
+	case <-left:
 		notify(fmt.Sprintf("MAINPID=%d", cmd.Process.Pid))
 		return nil
 	case err := <-ended:

@@ -4,6 +4,7 @@ package dataplane
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -56,8 +57,13 @@ func (s *succession) begun(l *listeners) {
 func (s *succession) offer(g *Gateway) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_ = s.listen(g)
+}
+
+// listen is offer with s.mu held.
+func (s *succession) listen(g *Gateway) error {
 	if s.name == "" || s.server != nil || g.draining.Load() {
-		return
+		return nil
 	}
 	server, err := handover.Listen(s.name, func() (handover.Sockets, error) {
 		g.configMu.Lock()
@@ -65,10 +71,11 @@ func (s *succession) offer(g *Gateway) {
 		return g.listeners.sockets()
 	})
 	if err != nil {
-		return
+		return err
 	}
 	s.server = server
 	go s.watch(server)
+	return nil
 }
 
 // watch ends this process for a successor that is ready, if that was asked for.
@@ -105,12 +112,20 @@ func (s *succession) end() {
 	}
 }
 
-// Leave has Run end as soon as another process that was started from the same bootstrap file has taken over. The channel is closed then.
-func (g *Gateway) Leave() <-chan struct{} {
-	g.succession.mu.Lock()
-	defer g.succession.mu.Unlock()
-	g.succession.leaving = true
-	return g.succession.over
+// Leave has Run end as soon as another process that was started from the same bootstrap file has taken over. The channel is closed
+// then. It fails when no process could take over now.
+func (g *Gateway) Leave() (<-chan struct{}, error) {
+	s := &g.succession
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.listen(g); err != nil {
+		return nil, fmt.Errorf("the process before this one has not ended yet: %w", err)
+	}
+	if s.server == nil {
+		return nil, errors.New("handoverSocket is not set in the bootstrap file, or the gateway is draining")
+	}
+	s.leaving = true
+	return s.over, nil
 }
 
 // Stay takes Leave back.

@@ -104,13 +104,19 @@ func TestSuccessorOpensWhatIsNew(t *testing.T) {
 func TestSuccessorEndsAProcessThatIsToLeave(t *testing.T) {
 	w := newWorld(t)
 	w.config.HandoverSocket = filepath.Join(t.TempDir(), "handover")
+	long := 60
+	w.config.DrainSeconds = &long // what the old process has accepted last is served by it
 	n := w.newTenant(t, "a")
 	old, _ := w.start(t, n)
 	until(t, "sockets are offered", old.offers)
-	old.Leave()
+	left, err := old.Leave()
+	if err != nil {
+		t.Fatal(err)
+	}
 	w.start(t, n)
 	until(t, "the old process drains", old.draining.Load)
-	n.must(t, w.public(), n.Hostname)
+	<-left
+	_ = n.must(t, w.public(), n.Hostname).Close() // or the old process waits for it to end
 }
 
 func TestNobodyToTakeOverFrom(t *testing.T) {

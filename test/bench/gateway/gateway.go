@@ -37,6 +37,7 @@ type gateway struct {
 	route route.Gateway
 	state *server.State
 	to    netip.AddrPort // the endpoint of all tenants
+	file  string         // its bootstrap file
 	stop  func()
 }
 
@@ -90,17 +91,17 @@ func (b *bench) startGateway(tenants int) (*gateway, error) {
 			Address: xds, ServerName: serverName, CAFile: filepath.Join(dir, "ca.crt"),
 			CertFile: filepath.Join(dir, "tls.crt"), KeyFile: filepath.Join(dir, "tls.key"),
 		},
-		HealthAddress: "127.0.0.2:0",
+		HealthAddress: "127.0.0.2:0", HandoverSocket: filepath.Join(dir, "handover"), StateDir: dir,
 	}
 	data, err := config.Marshal()
 	if err != nil {
 		return nil, errors.Join(err, stopServer())
 	}
-	file := filepath.Join(dir, "bootstrap.yaml")
-	if err := os.WriteFile(file, data, 0o600); err != nil {
+	g.file = filepath.Join(dir, "bootstrap.yaml")
+	if err := os.WriteFile(g.file, data, 0o600); err != nil {
 		return nil, errors.Join(err, stopServer())
 	}
-	if g.process, err = start(dir, ours, []string{"GOMAXPROCS=1"}, b.program, "run", "--bootstrap", file); err != nil {
+	if g.process, err = start(dir, ours, []string{"GOMAXPROCS=1"}, b.program, "run", "--bootstrap", g.file); err != nil {
 		return nil, errors.Join(err, stopServer())
 	}
 	g.stop = func() { g.process.stop(); _ = stopServer() }

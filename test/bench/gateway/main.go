@@ -43,7 +43,7 @@ var (
 
 func main() {
 	quick := flag.Bool("quick", false, "measure little, to see whether it works")
-	only := flag.String("only", "", "measure one of: connections, stream, latency, idle, tenants")
+	only := flag.String("only", "", "measure one of: connections, stream, latency, idle, restart, tenants")
 	flag.Parse()
 	size := whole
 	if *quick {
@@ -71,11 +71,8 @@ func run(ctx context.Context, size scale, only string) (err error) {
 	if err := b.build(); err != nil {
 		return err
 	}
-	measures := []struct {
-		name string
-		take func() error
-	}{{"connections", b.connectionCost}, {"stream", b.streamCost}, {"latency", b.latency}, {"idle", b.idleCost}}
-	if only != "tenants" {
+	measures := []measure{{"connections", b.connectionCost}, {"stream", b.streamCost}, {"latency", b.latency}, {"idle", b.idleCost}}
+	if only != "tenants" && only != "restart" {
 		if err := b.startProxies(); err != nil {
 			return err
 		}
@@ -88,10 +85,19 @@ func run(ctx context.Context, size scale, only string) (err error) {
 		}
 	}
 	b.stopProxies() // the next gateway has the address of this one
-	if only == "" || only == "tenants" {
-		return log.Step("measuring tenants", b.manyTenants)
+	for _, m := range []measure{{"restart", b.restartLoss}, {"tenants", b.manyTenants}} {
+		if only == "" || only == m.name {
+			if err := log.Step("measuring "+m.name, m.take); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+type measure struct {
+	name string
+	take func() error
 }
 
 // goal is a limit for the ratio to HAProxy's figure, or for the value itself.

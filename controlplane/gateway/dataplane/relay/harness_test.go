@@ -37,7 +37,7 @@ type static struct {
 func newStatic(upstream ...netip.AddrPort) *static {
 	p := &static{
 		upstream: upstream, timeout: 10 * time.Second,
-		done: make(chan Summary, 4096), rejected: make(chan Reason, 4096),
+		done: make(chan Summary, 4096), rejected: make(chan Reason, 16384),
 	}
 	p.group.Store(new(Group))
 	return p
