@@ -89,7 +89,7 @@ func TestOwnAddresses(t *testing.T) {
 	w.set(t, a)
 	w.set(t, b)
 	g, _ := w.run(t)
-	until(t, "the routes arrive", func() bool { return g.routes.Len() == 2*(routesPerTenant+2) })
+	until(t, "the routes arrive", func() bool { return g.configured.Load() && g.routes.Len() == 2*(routesPerTenant+2) })
 	at := func(ip string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(ip), w.gateway.Port) }
 	for _, n := range []*tenant{a, b} {
 		for _, alpn := range []string{"h2", route.ALPNKonnectivity} {

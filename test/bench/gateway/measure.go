@@ -207,20 +207,10 @@ func (b *bench) idleCost() error {
 	return nil
 }
 
-// hold opens connections, compares p before and after, and counts those that still answer.
+// hold opens connections, compares p when it has half of them and when it has all, which leaves out what it has in reserve, and counts
+// those that still answer.
 func (b *bench) hold(p *proxy) (bytes, files, alive float64, err error) {
-	if err := b.connect(p.addr, 4*clients, clients); err != nil { // what is allocated once
-		return 0, 0, 0, err
-	}
-	memory, err := p.resident()
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	open0, err := p.files()
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	conns, err := b.openMany(p.addr, b.scale.idle)
+	conns, err := b.openMany(p.addr, b.scale.idle/2)
 	defer func() {
 		for _, c := range conns {
 			_ = c.Close()
@@ -229,16 +219,28 @@ func (b *bench) hold(p *proxy) (bytes, files, alive float64, err error) {
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	after, err := p.resident()
+	memory, open0, err := p.holds()
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	open1, err := p.files()
+	half := len(conns)
+	more, err := b.openMany(p.addr, b.scale.idle-half)
+	conns = append(conns, more...)
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	n := float64(len(conns))
-	return (after - memory) / n, (open1 - open0) / n, float64(answering(conns)), nil
+	after, open1, err := p.holds()
+	n := float64(len(conns) - half)
+	return (after - memory) / n, (open1 - open0) / n, float64(answering(conns)), err
+}
+
+// holds is the memory and the number of descriptors of a process.
+func (p *process) holds() (memory, files float64, err error) {
+	if memory, err = p.resident(); err != nil {
+		return 0, 0, err
+	}
+	files, err = p.files()
+	return memory, files, err
 }
 
 // openMany opens n connections and has each carry something.
