@@ -20,10 +20,12 @@ const (
 	egressPath = "/etc/kubernetes/konnectivity/configurations"
 	egressFile = "egress-selector-configuration.yaml"
 	udsPath    = "/run/konnectivity"
+	publicPath = "/etc/kubernetes/public-certificate"
 
 	pkiVolume    = "etc-kubernetes-pki"
 	egressVolume = "egress-selector-configuration"
 	udsVolume    = "konnectivity-uds"
+	publicVolume = "public-certificate"
 )
 
 var defaultAdmission = []kamajiv1alpha1.AdmissionController{
@@ -60,6 +62,9 @@ func apiServer(in Input) corev1.Container {
 			corev1.VolumeMount{Name: egressVolume, MountPath: egressPath, ReadOnly: true},
 			corev1.VolumeMount{Name: udsVolume, MountPath: udsPath},
 		)
+	}
+	if in.Public != nil {
+		out.VolumeMounts = append(out.VolumeMounts, corev1.VolumeMount{Name: publicVolume, MountPath: publicPath, ReadOnly: true})
 	}
 	if spec.AdditionalVolumeMounts != nil {
 		out.VolumeMounts = append(out.VolumeMounts, spec.AdditionalVolumeMounts.APIServer...)
@@ -122,7 +127,12 @@ func apiServerArgs(in Input) []string {
 	if tenant.KonnectivityPort() != 0 {
 		fixed["egress-selector-config-file"] = egressPath + "/" + egressFile
 	}
-	return arguments(fixed, defaults, user)
+	out := arguments(fixed, defaults, user)
+	if in.Public != nil {
+		// A flag that may be given more than once, so the user's stay.
+		out = append(out, "--tls-sni-cert-key="+publicPath+"/tls.crt,"+publicPath+"/tls.key:"+strings.Join(in.Public.Hostnames, ","))
+	}
+	return out
 }
 
 func storageFlags(fixed flags, storage Storage) {

@@ -66,6 +66,14 @@ type StorageOverride struct {
 	Endpoints []string
 }
 
+// Public is a certificate that customers trust anyway, for some host names only.
+type Public struct {
+	// Secret is the name of the Secret with tls.crt and tls.key. kube-apiserver reads them again when they change.
+	Secret string
+	// Hostnames are those that clients ask for to get it.
+	Hostnames []string
+}
+
 // Input is everything that the objects depend on.
 type Input struct {
 	// Tenant is the TenantControlPlane, which becomes the owner of all objects.
@@ -77,6 +85,8 @@ type Input struct {
 	// Secrets is the data of every Secret, by name without the tenant's: results
 	// of packages pki and kubeconfig, pki.DataStore, and StorageConfig if used.
 	Secrets map[string]map[string][]byte
+	// Public is the certificate of additional host names; nil without one.
+	Public *Public
 	// Rotated is the value of the rotate annotation of Secrets that were rotated
 	// on request, by name: RFC 3339 times. It is kept from the live Secret.
 	Rotated map[string]string

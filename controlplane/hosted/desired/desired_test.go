@@ -152,6 +152,8 @@ func everything() desired.Input {
 	spec.InternalCACertificatesConfigMap = ptr.To("corporate-ca")
 	in.Storage.Overrides = []desired.StorageOverride{{Resource: "/events", Endpoints: []string{"events-0:2379", "events-1:2379"}}}
 	in.Rotated = map[string]string{pki.APIServer: "2026-03-01T12:00:00Z"}
+	in.Retired = map[string]string{pki.CA: "2026-03-01T12:00:00Z"}
+	in.Public = &desired.Public{Secret: "public", Hostnames: []string{"demo.example.com", "www.example.com"}}
 	resolve(&in)
 	return in
 }

@@ -68,6 +68,12 @@ func volumes(in Input) []corev1.Volume {
 			configVolume(egressVolume, Name(tenant, EgressConfig)),
 		)
 	}
+	if in.Public != nil {
+		out = append(out, projected(publicVolume, corev1.VolumeProjection{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: in.Public.Secret},
+			Items:                []corev1.KeyToPath{{Key: corev1.TLSCertKey, Path: corev1.TLSCertKey}, {Key: corev1.TLSPrivateKeyKey, Path: corev1.TLSPrivateKeyKey}},
+		}}))
+	}
 	if name := tenant.Spec.InternalCACertificatesConfigMap; name != nil {
 		out = append(out, configVolume(internalCAVolume, *name))
 	}

@@ -37,22 +37,26 @@ func Issue(in Input) (Result, error) {
 	}
 	// The components are in the same pod as the API server that they use.
 	local := endpoint.Server{Host: "127.0.0.1", Port: in.LocalPort}
+	client, clientCA := in.Endpoint.Client, in.CACert
+	if in.Public != nil {
+		client, clientCA = *in.Public, nil
+	}
 	files := []struct {
 		secret, key string
-		server      endpoint.Server
+		cluster     clientcmdapi.Cluster
 		leaf        pki.Leaf
 	}{
-		{Admin, AdminConf, in.Endpoint.Client, admin},
-		{Admin, AdminService, in.Endpoint.Service, admin},
-		{Admin, SuperAdminConf, in.Endpoint.Client, superAdmin},
-		{Admin, SuperAdminService, in.Endpoint.Service, superAdmin},
-		{ControllerManager, "controller-manager.conf", local, controllerManager},
-		{Scheduler, "scheduler.conf", local, scheduler},
+		{Admin, AdminConf, cluster(client, clientCA), admin},
+		{Admin, AdminService, cluster(in.Endpoint.Service, in.CACert), admin},
+		{Admin, SuperAdminConf, cluster(client, clientCA), superAdmin},
+		{Admin, SuperAdminService, cluster(in.Endpoint.Service, in.CACert), superAdmin},
+		{ControllerManager, "controller-manager.conf", cluster(local, in.CACert), controllerManager},
+		{Scheduler, "scheduler.conf", cluster(local, in.CACert), scheduler},
 	}
 	out := Result{Data: map[string]map[string][]byte{}}
 	for _, f := range files {
 		have := in.Existing[f.secret][f.key]
-		data, due, why, err := file{in.Cluster, cluster(f.server, in.CACert), f.leaf}.renew(ca, have, in.Rotate[f.secret], in.Now)
+		data, due, why, err := file{in.Cluster, f.cluster, f.leaf}.renew(ca, have, in.Rotate[f.secret], in.Now)
 		if err != nil {
 			return Result{}, fmt.Errorf("%s in Secret %s: %w", f.key, f.secret, err)
 		}

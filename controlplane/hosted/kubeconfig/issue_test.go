@@ -135,3 +135,21 @@ func TestAddressChangeKeepsCertificate(t *testing.T) {
 		t.Error("a new address replaced the certificate, too")
 	}
 }
+
+func TestPublicName(t *testing.T) {
+	in := input(t)
+	in.Public = &endpoint.Server{Host: "www.example.com", Port: 6443}
+	got, err := Issue(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]string{AdminConf: "https://www.example.com:6443", AdminService: "https://demo.tenants.svc:6443"} {
+		config, err := clientcmd.RESTConfigFromKubeConfig(got.Data[Admin][key])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if config.Host != want || config.ServerName != "" || (len(config.CAData) == 0) != (key == AdminConf) {
+			t.Errorf("%s: server %s, name %q, %d bytes of authorities", key, config.Host, config.ServerName, len(config.CAData))
+		}
+	}
+}

@@ -56,6 +56,8 @@ type Input struct {
 	Cluster string
 	// Endpoint is where the tenant is reached.
 	Endpoint endpoint.Endpoint
+	// Public, when set, takes the place of Endpoint.Client. Its certificate is one that systems trust anyway.
+	Public *endpoint.Server
 	// LocalPort is the port of the API server in its pod, which the components use.
 	LocalPort int32
 	// Now is the present time.

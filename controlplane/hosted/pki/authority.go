@@ -13,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/client-go/util/cert"
@@ -46,7 +47,13 @@ func ParseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	case certs[0].KeyUsage != 0 && certs[0].KeyUsage&x509.KeyUsageCertSign == 0:
 		return nil, errors.New("the certificate's key usage doesn't allow to sign certificates")
 	}
-	return &Authority{cert: certs[0], key: key, certPEM: encode(certs[0]), rest: encode(certs[1:]...), keyPEM: keyPEM}, nil
+	rest := []*x509.Certificate{}
+	for _, c := range certs[1:] {
+		if !c.Equal(certs[0]) && !slices.ContainsFunc(rest, c.Equal) {
+			rest = append(rest, c)
+		}
+	}
+	return &Authority{cert: certs[0], key: key, certPEM: encode(certs[0]), rest: encode(rest...), keyPEM: keyPEM}, nil
 }
 
 func parseKey(keyPEM []byte) (crypto.Signer, error) {
@@ -83,6 +90,17 @@ func newAuthority(commonName string, key crypto.Signer, keyPEM []byte, now time.
 		return nil, fmt.Errorf("signing authority %s: %w", commonName, err)
 	}
 	return ParseAuthority(pem.EncodeToMemory(&pem.Block{Type: cert.CertificateBlockType, Bytes: der}), keyPEM)
+}
+
+// Usable tells why the authority can't sign now, nil if it can.
+func (a *Authority) Usable(now time.Time) error {
+	switch {
+	case now.After(a.cert.NotAfter):
+		return fmt.Errorf("it has expired at %s", a.cert.NotAfter.UTC().Format(time.RFC3339))
+	case now.Add(backdate).Before(a.cert.NotBefore):
+		return fmt.Errorf("it isn't valid before %s", a.cert.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return nil
 }
 
 // bundle is all certificates of the authority, the one that signs first.

@@ -160,10 +160,10 @@ func (s *set) follow(secret string, a anchor, own *Authority) anchor {
 		if s.in.Rotate[secret] {
 			s.out.Refused[secret] = "the authority is the user's own: put another certificate and key where it comes from"
 		}
-		if !sameData(map[string][]byte{"": own.bundle()}, map[string][]byte{"": a.signer.bundle()}) {
-			a.signer = own
+		if !own.cert.Equal(a.signer.cert) {
 			s.note(secret, Renewed)
 		}
+		a.signer = own
 	case own.sameKey(a.next):
 		a.next = own
 	case len(a.previous) > 0:

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -132,6 +133,29 @@ func Identity(certPEM []byte) string {
 		sum.Write(c.Raw)
 	}
 	return hex.EncodeToString(sum.Sum(nil))[:32]
+}
+
+// CheckServer tells why a certificate and key (PEM) can't serve these host names, nil if they can.
+func CheckServer(certPEM, keyPEM []byte, names []string, now time.Time) error {
+	certs, err := cert.ParseCertsPEM(certPEM)
+	if err != nil {
+		return fmt.Errorf("reading the certificate: %w", err)
+	}
+	key, err := parseKey(keyPEM)
+	switch {
+	case err != nil:
+		return err
+	case !matches(certs[0], key):
+		return errors.New("the private key doesn't belong to the certificate")
+	case now.After(certs[0].NotAfter):
+		return fmt.Errorf("it has expired at %s", certs[0].NotAfter.UTC().Format(time.RFC3339))
+	}
+	for _, name := range names {
+		if err := certs[0].VerifyHostname(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SignedFor is the common name in a certificate that the signer (both PEM) has signed, empty if it hasn't.

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/kubeconfig"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
@@ -25,12 +26,22 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 		result   pki.Result
 		progress rotation
 	)
+	own, wrong, err := r.own(ctx, s)
+	if err != nil {
+		return err
+	}
+	if wrong != "" && len(s.existing[pki.CA]) == 0 {
+		return phase.Wait(kamajiv1alpha1.AuthorityUnusableReason, "spec.certificates.authority: %s", wrong)
+	}
+	if err := r.public(ctx, s); err != nil {
+		return err
+	}
 	err = r.generate(ctx, s, func() (bool, error) {
 		if progress, err = r.progress(ctx, s); err != nil {
 			return false, err
 		}
 		result, err = pki.Issue(pki.Input{
-			Existing: s.existing, Rotate: s.rotate, Advance: progress.advance, SANs: sans,
+			Existing: s.existing, Rotate: s.rotate, Advance: progress.advance, Own: own, SANs: sans,
 			Konnectivity: s.tenant.Spec.Addons.Konnectivity != nil, Now: s.now,
 		})
 		if err != nil {
@@ -43,6 +54,9 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	if wrong != "" {
+		result.Refused[pki.CA] = "spec.certificates.authority: " + wrong
+	}
 	progress.follow(result)
 	s.rotation = &progress
 	r.refuse(s, result.Refused)
@@ -54,14 +68,20 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 
 // kubeconfigs makes those of people and of components.
 func (r *Reconciler) kubeconfigs(ctx context.Context, s *scope) error {
-	var result kubeconfig.Result
+	var (
+		result kubeconfig.Result
+		public *endpoint.Server
+	)
+	if p := s.tenant.PublicCertificate(); p != nil && p.KubeconfigTrust == kamajiv1alpha1.KubeconfigTrustSystemRoots {
+		public = &endpoint.Server{Host: s.public.Hostnames[0], Port: s.endpoint.Client.Port}
+	}
 	err := r.generate(ctx, s, func() (bool, error) {
 		var err error
 		result, err = kubeconfig.Issue(kubeconfig.Input{
 			Existing: s.existing, Rotate: s.rotate,
 			CACert: s.secrets[pki.CA]["ca.crt"], CAKey: s.secrets[pki.CA]["ca.key"],
 			KonnectivityCert: s.secrets[pki.Konnectivity]["tls.crt"], KonnectivityKey: s.secrets[pki.Konnectivity]["tls.key"],
-			Cluster: s.tenant.Name, Endpoint: s.endpoint, LocalPort: s.tenant.Port(), Now: s.now,
+			Cluster: s.tenant.Name, Endpoint: s.endpoint, Public: public, LocalPort: s.tenant.Port(), Now: s.now,
 		})
 		return len(result.Changed) > 0, err
 	})

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
 
 // resyncEvery is how long a change that nobody reports stays unnoticed: an
@@ -28,6 +30,8 @@ const (
 	taskRefusal task = "refusal"
 	taskTrust   task = "trust"
 	taskNodes   task = "nodes"
+	// taskCertificate is followed by what a Certificate is for.
+	taskCertificate task = "certificate/"
 )
 
 type memoryKey struct {
@@ -88,7 +92,7 @@ func (m *memory) backOff(key memoryKey, first, most time.Duration) time.Duration
 func (m *memory) forget(tenant types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes} {
+	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes, taskCertificate + kamajiv1alpha1.AuthoritySecret, taskCertificate + kamajiv1alpha1.PublicCertificateSecret} {
 		delete(m.tasks, memoryKey{tenant: tenant, task: task})
 	}
 }

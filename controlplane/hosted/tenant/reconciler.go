@@ -112,6 +112,9 @@ type scope struct {
 	// rotation tells how far rotations of authorities are, nil before that is known.
 	rotation *rotation
 
+	// public is the certificate of additional host names, nil without one.
+	public *desired.Public
+
 	// storage and secrets are inputs of the workload.
 	storage  desired.Storage
 	secrets  map[string]map[string][]byte

@@ -78,7 +78,7 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	s.stamp()
 	objects := desired.Workload(desired.Input{
 		Tenant: s.effective, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
-		Rotated: s.rotated, Retired: s.retired, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
+		Public: s.public, Rotated: s.rotated, Retired: s.retired, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
 		ServedVersion: s.course.served, FailedVersion: s.failedRecord(),
 	})
 	if err := r.write(ctx, s, objects); err != nil {

@@ -4,6 +4,7 @@ package tenant
 
 import (
 	"context"
+	"fmt"
 	"reflect"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -11,6 +12,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -38,6 +40,16 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	if concurrency == 0 {
 		concurrency = defaultConcurrency
 	}
+	err := mgr.GetFieldIndexer().IndexField(ctx, &kamajiv1alpha1.TenantControlPlane{}, sourcesIndex, func(o client.Object) []string {
+		tenant, ok := o.(*kamajiv1alpha1.TenantControlPlane)
+		if !ok {
+			return nil
+		}
+		return sourcesOf(tenant)
+	})
+	if err != nil {
+		return fmt.Errorf("indexing the sources of certificates: %w", err)
+	}
 	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("tenantcontrolplane").
 		For(&kamajiv1alpha1.TenantControlPlane{}, builder.WithPredicates(tenantChanged())).
@@ -48,6 +60,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Owns(&corev1.ConfigMap{}, builder.WithPredicates(notCreated())).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.And(notCreated(), predicate.GenerationChangedPredicate{}))).
 		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfSource), builder.WithPredicates(predicate.NewPredicateFuncs(ownerless))).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
 		WatchesRawSource(source.Channel(r.jobEvents(), &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
@@ -136,4 +149,21 @@ func requests(tenants []kamajiv1alpha1.TenantControlPlane) []reconcile.Request {
 		out = append(out, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants[i])})
 	}
 	return out
+}
+
+// ownerless tells whether a Secret may be the user's or cert-manager's.
+func ownerless(o client.Object) bool { return metav1.GetControllerOf(o) == nil }
+
+// tenantsOfSource are the tenants that take a certificate from a Secret.
+func (r *Reconciler) tenantsOfSource(ctx context.Context, secret client.Object) []reconcile.Request {
+	var tenants kamajiv1alpha1.TenantControlPlaneList
+	if err := r.Client.List(ctx, &tenants, client.InNamespace(secret.GetNamespace()), client.MatchingFields{sourcesIndex: secret.GetName()}); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "listing the tenants of a certificate", "secret", secret.GetName())
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(tenants.Items))
+	for i := range tenants.Items {
+		requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&tenants.Items[i])})
+	}
+	return requests
 }

@@ -68,6 +68,10 @@ const (
 	NamespaceTerminatingReason = "NamespaceTerminating"
 	// ForeignObjectReason: an object with a needed name belongs to somebody else.
 	ForeignObjectReason = "ForeignObject"
+	// AuthorityUnusableReason: the authority that spec.certificates names can't be used, and there is no other.
+	AuthorityUnusableReason = "AuthorityUnusable"
+	// PublicCertificatePendingReason: the certificate for additional host names isn't there or can't be used.
+	PublicCertificatePendingReason = "PublicCertificatePending"
 	// CorruptSecretReason: an authority or key can't be read, and nothing is left to repair it from.
 	CorruptSecretReason = "CorruptSecret"
 )

@@ -117,6 +117,7 @@ const (
 // KamajiGatewaySpec publishes the API server through a KamajiGateway.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || self.exposure != 'Private' || (!has(self.additionalHostnames) && !has(self.publicPolicy))",message="exposure Private excludes additionalHostnames and publicPolicy, which are about the public address: remove them"
+// +kubebuilder:validation:XValidation:rule="!has(self.publicCertificate) || (has(self.additionalHostnames) && size(self.additionalHostnames) > 0)",message="publicCertificate is for additionalHostnames: name at least one"
 type KamajiGatewaySpec struct {
 	// name of the KamajiGateway.
 	// +kubebuilder:validation:MinLength=1
@@ -155,4 +156,10 @@ type KamajiGatewaySpec struct {
 	// fields takes the place of the gateway's own.
 	// +optional
 	PrivatePolicy *GatewayPolicy `json:"privatePolicy,omitempty"`
+
+	// publicCertificate is for additionalHostnames, by an issuer that customers
+	// trust anyway. The host name of the tenant keeps the tenant's authority, which
+	// nodes trust.
+	// +optional
+	PublicCertificate *PublicCertificate `json:"publicCertificate,omitempty"`
 }

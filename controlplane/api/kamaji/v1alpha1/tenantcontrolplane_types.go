@@ -106,6 +106,10 @@ type TenantControlPlaneSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +optional
 	InternalCACertificatesConfigMap *string `json:"internalCACertificatesConfigMap,omitempty"`
+
+	// certificates says where certificates come from.
+	// +optional
+	Certificates *CertificatesSpec `json:"certificates,omitempty"`
 }
 
 // DataStoreOverride keeps one resource in another DataStore.
