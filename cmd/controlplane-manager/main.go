@@ -103,10 +103,21 @@ func caches(o options) cache.Options {
 	}
 	options.ByObject = map[client.Object]cache.ByObject{
 		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &networkingv1.Ingress{}: ours, &corev1.ConfigMap{}: shared,
-		&policyv1.PodDisruptionBudget{}: shared,
+		&policyv1.PodDisruptionBudget{}: shared, &corev1.Node{}: {Transform: tenant.SlimNode},
 	}
 	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))
 	return options
+}
+
+// startLimit is how many control planes may start at once. A manager of one namespace may not see nodes.
+func startLimit(ctx context.Context, mgr ctrl.Manager, o options) (func() int, error) {
+	switch {
+	case o.starts > 0:
+		return func() int { return o.starts }, nil
+	case o.namespace != "":
+		return func() int { return 8 }, nil
+	}
+	return tenant.StartsByCPU(ctx, mgr.GetCache())
 }
 
 func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
@@ -121,6 +132,10 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return fmt.Errorf("--upgrade-steps: %w", err)
 	}
+	starts, err := startLimit(ctx, mgr, o)
+	if err != nil {
+		return err
+	}
 	recorder := mgr.GetEventRecorder("kamaji")
 	err = errors.Join(
 		(&datastore.Reconciler{
@@ -128,7 +143,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 		}).SetupWithManager(ctx, mgr, o.defaultDataStore),
 		(&tenant.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Secrets: mgr.GetAPIReader(), Storage: stores, Remote: &remote.Pool{},
-			Recorder: recorder, DefaultDataStore: o.defaultDataStore, PriorityClass: o.priorityClass, Steps: steps, Concurrency: o.tenants,
+			Recorder: recorder, DefaultDataStore: o.defaultDataStore, PriorityClass: o.priorityClass, Steps: steps, Starts: starts, Concurrency: o.tenants,
 		}).SetupWithManager(ctx, mgr),
 		(&generator.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Namespaced: o.namespace != "", Concurrency: o.tenants,

@@ -25,7 +25,7 @@ type options struct {
 	syncPeriod                                           time.Duration
 	leaseDuration, renewDeadline, retryPeriod            time.Duration
 	qps                                                  float32
-	burst, controlPlanes, tenants, dataStores            int
+	burst, controlPlanes, tenants, dataStores, starts    int
 	defaultDataStore                                     string
 	gatewayImage, kineImage, xdsBind, xdsAddress, xdsDir string
 	podNamespace, priorityClass                          string
@@ -55,6 +55,7 @@ func parse() options {
 	fs.StringVar(&o.defaultDataStore, "datastore", "default", "DataStore of tenants that name none; empty lets them wait")
 	fs.StringVar(&o.priorityClass, "priority-class", "", "PriorityClass of control planes that name none; empty sets none")
 	fs.StringVar(&o.kineImage, "kine-image", desired.KineImage, "image of kine, which tenants in datastores other than etcd need")
+	fs.IntVar(&o.starts, "concurrent-starts", 0, "control planes whose pods may start at the same time; 0 is four for each processor of the management cluster's nodes, or eight with --namespace")
 	fs.StringSliceVar(&o.upgradeSteps, "upgrade-steps", nil, "versions through which control planes go when they are upgraded by several minors, one for a minor; others have a default")
 	fs.StringVar(&o.gatewayImage, "gateway-image", "ghcr.io/cluster-api-provider-kamaji/kamaji-gateway:v0.1.0", "image of the gateway's data plane")
 	fs.StringVar(&o.xdsBind, "xds-bind-address", ":18000", "address at which routes are served to gateways; empty serves none")

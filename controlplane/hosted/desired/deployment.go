@@ -3,6 +3,8 @@
 package desired
 
 import (
+	"encoding/json"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,7 +25,7 @@ func Deployment(in Input) *appsv1.Deployment {
 	meta := objectMeta(in.Tenant, in.Tenant.Name, "deployment")
 	meta.Labels = with(spec.AdditionalMetadata.Labels, meta.Labels)
 	meta.Annotations = with(spec.AdditionalMetadata.Annotations)
-	return &appsv1.Deployment{
+	out := &appsv1.Deployment{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "apps/v1", Kind: "Deployment"},
 		ObjectMeta: meta,
 		Spec: appsv1.DeploymentSpec{
@@ -38,6 +40,17 @@ func Deployment(in Input) *appsv1.Deployment {
 			},
 		},
 	}
+	out.Annotations[TemplateAnnotation] = templateDigest(out)
+	return out
+}
+
+func templateDigest(d *appsv1.Deployment) string {
+	template, err := json.Marshal(d.Spec.Template)
+	if err != nil {
+		// Pods have no field that JSON has no form for.
+		panic(err)
+	}
+	return Checksum(map[string][]byte{"template": template})
 }
 
 func strategy(wanted appsv1.DeploymentStrategy) appsv1.DeploymentStrategy {

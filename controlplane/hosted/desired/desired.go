@@ -39,6 +39,8 @@ const (
 	ServedVersionAnnotation = "kamaji.clastix.io/served-version"
 	// FailedVersionAnnotation there is a version that was given up, and the digest of the spec it was given up with.
 	FailedVersionAnnotation = "kamaji.clastix.io/failed-version"
+	// TemplateAnnotation on a Deployment is the digest of its pods' template: another one means new pods.
+	TemplateAnnotation = "kamaji.clastix.io/template-digest"
 	// VersionAnnotation on a pod is its version of Kubernetes.
 	VersionAnnotation = "kamaji.clastix.io/kubernetes-version"
 )

@@ -35,7 +35,7 @@ func (r *Reconciler) announce(before, after *kamajiv1alpha1.TenantControlPlane) 
 			after.Status.Kubernetes.Version.Version, after.Status.ControlPlaneEndpoint)
 		return
 	case kamajiv1alpha1.RolloutInProgressReason, kamajiv1alpha1.GatewayPendingReason, kamajiv1alpha1.AddressPendingReason, kamajiv1alpha1.RoutePendingReason,
-		kamajiv1alpha1.TenantUnreachableReason, kamajiv1alpha1.SleepingReason, kamajiv1alpha1.NamespaceTerminatingReason, stoppingReason:
+		kamajiv1alpha1.TenantUnreachableReason, kamajiv1alpha1.SleepingReason, kamajiv1alpha1.StartQueuedReason, kamajiv1alpha1.NamespaceTerminatingReason, stoppingReason:
 	default:
 		kind = corev1.EventTypeWarning
 	}

@@ -65,6 +65,7 @@ func exposure(tenant *kamajiv1alpha1.TenantControlPlane) string {
 // forget drops what is remembered of a tenant.
 func (r *Reconciler) forget(name types.NamespacedName) {
 	r.memory.forget(name)
+	r.queue.over(name, time.Now())
 	r.jobs.Stop(name)
 	r.Remote.Forget(name)
 	info.Delete(name.String())

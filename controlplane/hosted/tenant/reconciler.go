@@ -85,6 +85,11 @@ type Reconciler struct {
 	// gatewayAPI knows whether there are TLSRoutes to publish tenants with.
 	gatewayAPI gatewayAPI
 
+	// Starts is how many control planes may start at the same time, nil for four.
+	Starts func() int
+
+	// queue has those that wait for others to start.
+	queue starts
 	// memory is what is remembered between passes to save work; losing it costs
 	// reads, never writes.
 	memory memory
@@ -168,9 +173,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, fmt.Errorf("reading TenantControlPlane %s: %w", request, err)
 	}
 	if _, paused := tenant.Annotations[kamajiv1alpha1.PausedAnnotation]; paused {
+		r.queue.over(request.NamespacedName, time.Now())
 		return ctrl.Result{}, nil
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
+		r.queue.over(request.NamespacedName, time.Now())
 		return r.delete(ctx, tenant)
 	}
 

@@ -71,6 +71,7 @@ func TestLife(t *testing.T) {
 	t.Run("scaling", w.scaling)
 	t.Run("konnectivity on and off", w.tunnel)
 	t.Run("upgrades", w.upgrades)
+	t.Run("starts are paced", w.paced)
 	t.Run("deletion", w.deletion)
 	t.Run("deletion with its namespace", w.namespace)
 	t.Run("through a gateway", w.gateway)

@@ -145,3 +145,33 @@ func (w *world) tunnel(t *testing.T) {
 		t.Errorf("status: %s", diff)
 	}
 }
+
+// paced starts two tenants of which only one may start at a time.
+func (w *world) paced(t *testing.T) {
+	w.starts.Store(1)
+	defer w.starts.Store(100)
+	for _, tenant := range []string{"first", "second"} {
+		tn := manifest(t, "customer1.yaml")
+		tn.Name = tenant
+		w.create(t, tn)
+		reason := kamajiv1alpha1.RolloutInProgressReason
+		if tenant == "second" {
+			reason = kamajiv1alpha1.StartQueuedReason
+		}
+		w.tenant(t, tenant, kamajiv1alpha1.WorkloadReadyCondition, metav1.ConditionFalse, reason)
+	}
+	if _, exists := w.objects(t, "second")["*v1.Deployment/kamaji-system/second"]; exists {
+		t.Error("the second has started")
+	}
+	w.pods(t, "first", 1)
+	w.tenant(t, "second", kamajiv1alpha1.WorkloadReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.RolloutInProgressReason)
+	for _, tenant := range []string{"first", "second"} {
+		tn := manifest(t, "customer1.yaml")
+		tn.Name = tenant
+		if err := w.client.Delete(t.Context(), tn); err != nil {
+			t.Fatal(err)
+		}
+		w.collect(t, tenant)
+		w.gone(t, tn)
+	}
+}

@@ -87,7 +87,9 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	r.tell(s)
 	report(s, objects)
 	reportPublished(s, objects)
-	if err := rollout(s.deployment, s.tenant.Replicas()); err != nil {
+	err = rollout(s.deployment, s.tenant.Replicas())
+	r.paced(s, err)
+	if err != nil {
 		reason, message := phase.Outcome(err)
 		return phase.Wait(reason, "%s%s", message, s.way())
 	}
@@ -104,11 +106,12 @@ func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Objec
 	members := set(s.tenant, s.routesUsable)
 	members.Label(objects)
 	w := r.writer()
+	var wanted *appsv1.Deployment
 	var first []client.Object
 	for _, object := range objects {
 		switch o := object.(type) {
 		case *appsv1.Deployment:
-			s.deployment = o
+			wanted = o
 		case *corev1.Service:
 		default:
 			first = append(first, object)
@@ -117,7 +120,11 @@ func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Objec
 	if _, err := w.All(ctx, first); err != nil {
 		return err
 	}
-	if _, err := w.Apply(ctx, s.deployment); err != nil {
+	if err := r.pace(ctx, s, wanted); err != nil {
+		return err
+	}
+	s.deployment = wanted
+	if _, err := w.Apply(ctx, wanted); err != nil {
 		return err
 	}
 	_, err := w.Prune(ctx, members, objects)

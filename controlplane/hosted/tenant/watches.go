@@ -62,6 +62,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfSource), builder.WithPredicates(predicate.NewPredicateFuncs(ownerless))).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
+		WatchesRawSource(source.Channel(r.turns(), &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(source.Channel(r.jobEvents(), &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
 		Build(r)
@@ -69,6 +70,18 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		return err
 	}
 	return r.watchRoutes(ctx, mgr, c)
+}
+
+// turns brings a tenant back when it may start its pods.
+func (r *Reconciler) turns() <-chan event.GenericEvent {
+	events := make(chan event.GenericEvent, 64)
+	r.queue.limit = r.Starts
+	r.queue.wake = func(name types.NamespacedName) {
+		next := &kamajiv1alpha1.TenantControlPlane{}
+		next.Namespace, next.Name = name.Namespace, name.Name
+		events <- event.GenericEvent{Object: next}
+	}
+	return events
 }
 
 // jobEvents brings a tenant back when a job of its migration has ended.

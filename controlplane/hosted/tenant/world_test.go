@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +57,8 @@ type world struct {
 	kubelet *kubelet
 	manager manager.Manager
 	stores  *storage.Pool
+	// starts is how many tenants may start at once.
+	starts atomic.Int32
 }
 
 func start(t *testing.T) *world {
@@ -82,6 +85,7 @@ func start(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{client: c, etcd: storagetest.StartEtcd(t), kubelet: &kubelet{ports: map[string]string{}, processes: map[string]*exec.Cmd{}}, manager: mgr}
+	w.starts.Store(100)
 	w.stores = storage.NewPool(storage.Openers{etcd.Name: etcd.Open})
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := storage.IndexUsers(ctx, mgr.GetFieldIndexer(), ""); err != nil {
@@ -111,6 +115,7 @@ func (w *world) engine() *tenant.Reconciler {
 	return &tenant.Reconciler{
 		Client: w.manager.GetClient(), Live: w.manager.GetAPIReader(), Secrets: w.manager.GetAPIReader(),
 		Storage: w.stores, Remote: &remote.Pool{Dial: w.kubelet.dial}, Recorder: w.manager.GetEventRecorder("test"),
+		Starts: func() int { return int(w.starts.Load()) },
 	}
 }
 

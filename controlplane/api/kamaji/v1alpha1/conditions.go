@@ -52,6 +52,8 @@ const (
 	InvalidVersionReason = "InvalidVersion"
 	// InvalidSpecReason: a field has a value that can't be used.
 	InvalidSpecReason = "InvalidSpec"
+	// StartQueuedReason: other control planes start at the moment, as many as the nodes can boot.
+	StartQueuedReason = "StartQueued"
 	// RolloutInProgressReason: pods of the wanted version are being started.
 	RolloutInProgressReason = "RolloutInProgress"
 	// RolloutFailedReason: pods of the wanted version don't become ready.
