@@ -69,6 +69,7 @@ func apiServer(in Input) corev1.Container {
 	if spec.AdditionalVolumeMounts != nil {
 		out.VolumeMounts = append(out.VolumeMounts, spec.AdditionalVolumeMounts.APIServer...)
 	}
+	out.Env = append(out.Env, collectEarly())
 	out.Resources = resources(out.Name, ptr.Deref(spec.Resources, kamajiv1alpha1.ControlPlaneComponentsResources{}).APIServer)
 	if spec.ContainerSecurityContexts != nil && spec.ContainerSecurityContexts.APIServer != nil {
 		out.SecurityContext = spec.ContainerSecurityContexts.APIServer

@@ -65,6 +65,7 @@ func controllerManager(in Input) corev1.Container {
 	if spec.AdditionalVolumeMounts != nil {
 		out.VolumeMounts = append(out.VolumeMounts, spec.AdditionalVolumeMounts.ControllerManager...)
 	}
+	out.Env = append(out.Env, collectEarly())
 	out.Resources = resources(out.Name, ptr.Deref(spec.Resources, kamajiv1alpha1.ControlPlaneComponentsResources{}).ControllerManager)
 	if spec.ContainerSecurityContexts != nil && spec.ContainerSecurityContexts.ControllerManager != nil {
 		out.SecurityContext = spec.ContainerSecurityContexts.ControllerManager
