@@ -224,7 +224,8 @@ func cni(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
-	return l.Apply(ctx, l.Kubeconfig, manifest)
+	// Cluster API's managers start anew on a machine that is busy for too long, and answer no webhook meanwhile.
+	return Until(ctx, "Cluster API's webhooks", func() error { return l.Apply(ctx, l.Kubeconfig, manifest) })
 }
 
 func indent(text, prefix string) string {
