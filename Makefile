@@ -106,6 +106,10 @@ e2e: ## Run the smoke set of the end-to-end tests on the quickstart's cluster.
 e2e-full: ## Run all end-to-end tests.
 	$(E2E)
 
+.PHONY: bench-scale
+bench-scale: ## Measure the engine with a thousand tenants whose pods and API servers are simulated.
+	KUBEBUILDER_ASSETS=$$(go run ./test/lab assets) go test -tags=scale -count=1 -timeout=90m -v ./test/scale
+
 .PHONY: bench
 bench: ## Measure; one BENCH line per figure (see docs/benchmarks.md).
 	go run ./test/bench

@@ -44,6 +44,9 @@ const (
 	pingAfter = 5 * time.Second
 )
 
+// anyTenant is the host in the URLs of all tenants.
+const anyTenant = "tenant"
+
 // Tenant is access to one tenant's API server. It is safe for concurrent use.
 type Tenant struct {
 	// Client reads and writes without a cache.
@@ -165,7 +168,14 @@ func (p *Pool) open(kubeconfig []byte, address string) (*Tenant, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.Host = "https://" + address
+	// Metrics of requests have the host as a label, which must not be one for each tenant there ever was; so all have the
+	// same, and the connection knows where it goes and whom to expect there.
+	config.Host = "https://" + anyTenant
+	if config.ServerName == "" {
+		if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+			return nil, err
+		}
+	}
 	// Fairness is the tenant's own affair; a handful of requests needs no budget.
 	config.QPS = -1
 	// What a tenant's version thinks of our objects is not news to anybody.
@@ -183,7 +193,7 @@ func (p *Pool) open(kubeconfig []byte, address string) (*Tenant, error) {
 	httpClient := &http.Client{
 		Timeout: requestTimeout,
 		Transport: &http.Transport{
-			DialContext:         dial,
+			DialContext:         func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, address) },
 			TLSClientConfig:     tls,
 			TLSHandshakeTimeout: handshakeTimeout,
 			ForceAttemptHTTP2:   true,
