@@ -5,6 +5,7 @@ package gateway
 import (
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ var behaviours = []struct {
 	{"every way leads to its tenant", everyWay},
 	{"nothing else leads anywhere", nothingElse},
 	{"a private tenant is not public", privateOnly},
+	{"only listed networks may connect", networks},
 	{"a route has a limit", limits},
 	{"one direction may end before the other", halfClose},
 	{"endpoints change under open streams", endpointsChange},
@@ -58,6 +60,9 @@ func everyWay(t *testing.T, p plane) {
 			{"pod by address", "apiserver", visit{to: w.own(n.Tenant)}},
 			{"pod by name", "apiserver", visit{to: w.own(n.Tenant), name: "kubernetes.default.svc"}},
 			{"agent by address", "konnectivity", visit{to: w.own(n.Tenant), protocols: agent}},
+			{"pod at the tenant's address", "apiserver", visit{to: w.address(n.Tenant)}},
+			{"pod by name at the tenant's address", "apiserver", visit{to: w.address(n.Tenant), name: "kubernetes.default.svc"}},
+			{"agent at the tenant's address", "konnectivity", visit{to: w.address(n.Tenant), protocols: agent}},
 		} {
 			if _, got := connect(t, tc.visit); got != n.Name+" "+tc.want {
 				t.Errorf("%s of %s reaches %q", tc.who, n.Name, got)
@@ -81,8 +86,10 @@ func nothingElse(t *testing.T, p plane) {
 		"the name of a route":                       {to: w.public(), name: "public|sni|" + a.Hostname},
 		"a name that ends like an agent's route":    {to: w.public(), name: a.Hostname + "|" + route.ALPNKonnectivity},
 		"the name of the control plane's cluster":   {to: w.public(), name: "xds"},
-		"plain HTTP":                                {to: w.public(), raw: []byte("GET / HTTP/1.1\r\nHost: " + a.Hostname + "\r\n\r\n")},
-		"plain HTTP on a tenant port":               {to: w.own(a.Tenant), raw: []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
+		"an address of the prefix that nobody has":  {to: netip.AddrPortFrom(netip.MustParseAddr("127.99.255.9"), w.gateway.Port)},
+		"a name at an address outside the prefix":   {to: netip.AddrPortFrom(netip.MustParseAddr("127.98.0.1"), w.gateway.Port), name: a.Hostname},
+		"plain HTTP":                  {to: w.public(), raw: []byte("GET / HTTP/1.1\r\nHost: " + a.Hostname + "\r\n\r\n")},
+		"plain HTTP on a tenant port": {to: w.own(a.Tenant), raw: []byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n")},
 	} {
 		if _, got := connect(t, v); strings.Contains(got, "apiserver") || strings.Contains(got, "konnectivity") {
 			t.Errorf("%s reaches %s", what, got)
@@ -107,6 +114,60 @@ func privateOnly(t *testing.T, p plane) {
 		_, got := connect(t, visit{to: w.public(), name: n.Hostname})
 		return got == "a apiserver"
 	})
+}
+
+func networks(t *testing.T, p plane) {
+	w := newWorld(t)
+	n, other := w.newTenant(t, "a"), w.newTenant(t, "b")
+	n.Public.Sources = route.SortSources([]netip.Prefix{netip.MustParsePrefix("127.1.0.0/16"), netip.MustParsePrefix("127.3.3.3/32")})
+	n.Private.Sources = []netip.Prefix{netip.MustParsePrefix("127.2.0.0/16")}
+	w.set(t, n.Tenant, n.backends)
+	p.start(t, w)
+	customer, worker, single, stranger := netip.MustParseAddr("127.1.9.9"), netip.MustParseAddr("127.2.0.1"), netip.MustParseAddr("127.3.3.3"), netip.MustParseAddr("127.3.3.4")
+	for _, tc := range []struct {
+		from netip.Addr
+		to   netip.AddrPort
+		name string
+		alpn []string
+		want string
+	}{
+		{customer, w.public(), n.Hostname, nil, "a apiserver"},
+		{customer, w.public(), n.AdditionalHostnames[0], nil, "a apiserver"},
+		{customer, w.public(), n.Hostname, agent, "a konnectivity"},
+		{single, w.public(), n.Hostname, nil, "a apiserver"},
+		{stranger, w.public(), n.Hostname, nil, ""},
+		{stranger, w.public(), n.AdditionalHostnames[0], nil, ""},
+		{stranger, w.public(), n.Hostname, agent, ""},
+		{worker, w.public(), n.Hostname, nil, ""},
+		{worker, w.private(), n.Hostname, nil, "a apiserver"},
+		{worker, w.own(n.Tenant), "", nil, "a apiserver"},
+		{worker, w.own(n.Tenant), "", agent, "a konnectivity"},
+		{worker, w.address(n.Tenant), "", nil, "a apiserver"},
+		{customer, w.address(n.Tenant), "", nil, ""},
+		{customer, w.private(), n.Hostname, nil, ""},
+		{customer, w.own(n.Tenant), "", nil, ""},
+		{customer, w.own(n.Tenant), other.Hostname, agent, ""},
+		{stranger, w.public(), other.Hostname, nil, "b apiserver"},
+		{stranger, w.own(other.Tenant), "", nil, "b apiserver"},
+	} {
+		if _, got := connect(t, visit{from: tc.from, to: tc.to, name: tc.name, protocols: tc.alpn}); got != tc.want {
+			t.Errorf("from %s to %s as %q with %v: reached %q, want %q", tc.from, tc.to, tc.name, tc.alpn, got, tc.want)
+		}
+	}
+	// The lists change under open streams, which are not asked again.
+	kept := open(t, visit{from: customer, to: w.public(), name: n.Hostname}, "a apiserver")
+	n.Public.Sources = []netip.Prefix{netip.PrefixFrom(stranger, 32)}
+	w.set(t, n.Tenant, n.backends)
+	until(t, "the stranger is let in", func() bool {
+		_, got := connect(t, visit{from: stranger, to: w.public(), name: n.Hostname})
+		return got == "a apiserver"
+	})
+	if _, got := connect(t, visit{from: customer, to: w.public(), name: n.Hostname}); got != "" {
+		t.Errorf("the former customer reaches %s", got)
+	}
+	if !kept.alive() {
+		t.Error("a change of the list cut an open stream")
+	}
 }
 
 func limits(t *testing.T, p plane) {

@@ -114,11 +114,27 @@ func (w *world) randomTenant(t testing.TB, random *rand.Rand, i int) *tenant {
 		}
 	}
 	n.PrivateOnly = random.IntN(4) == 0
+	n.Public.Sources, n.Private.Sources = randomNetworks(random), randomNetworks(random)
 	if random.IntN(3) == 0 {
 		n.AdditionalHostnames = nil
 	}
+	if random.IntN(4) == 0 {
+		n.Address = netip.Addr{}
+	}
 	w.set(t, n.Tenant, n.backends)
 	return n
+}
+
+// randomNetworks are some that clients come from, or none half of the time.
+func randomNetworks(random *rand.Rand) []netip.Prefix {
+	var out []netip.Prefix
+	for range random.IntN(6) - 2 {
+		out = append(out, netip.PrefixFrom(randomClient(random), 8+random.IntN(25)))
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return route.SortSources(out)
 }
 
 func randomClient(random *rand.Rand) netip.Addr {
@@ -128,8 +144,10 @@ func randomClient(random *rand.Rand) netip.Addr {
 // randomVisit is often right, and wrong in every way that a client or attacker could be. A trailing dot is left out, which RFC 6066
 // forbids: the embedded data plane forgives it, Envoy does not.
 func (w *world) randomVisit(random *rand.Rand, tenants []*tenant) visit {
-	n, other := tenants[random.IntN(len(tenants))], tenants[random.IntN(len(tenants))]
-	to := []netip.AddrPort{w.public(), w.private(), w.own(n.Tenant), netip.AddrPortFrom(w.gateway.PublicAddress, n.Port)}
+	i := random.IntN(len(tenants))
+	n, other := tenants[i], tenants[random.IntN(len(tenants))]
+	to := []netip.AddrPort{w.public(), w.private(), w.own(n.Tenant), netip.AddrPortFrom(w.gateway.PublicAddress, n.Port),
+		netip.AddrPortFrom(addressOf(i), w.gateway.Port), netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 99, 200, byte(random.IntN(256))}), w.gateway.Port)}
 	names := []string{
 		n.Hostname, n.Hostname, n.Hostname, strings.ToUpper(n.Hostname), n.Name + ".customer.example", other.Hostname, "", "kubernetes.default.svc",
 		"nobody.example", n.Hostname + "|" + route.ALPNKonnectivity, "public|sni|" + n.Hostname, "127.0.0.2", "none", "xds", "-", "a_b.example", n.Hostname + "\x00",

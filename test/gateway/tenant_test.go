@@ -34,7 +34,7 @@ func (w *world) newTenant(t testing.TB, name string) *tenant {
 	n := &tenant{
 		Tenant: route.Tenant{
 			Namespace: "tenants", Name: name, Gateway: w.gateway.Name, Hostname: name + ".k8s.example.com", Port: freePort(t),
-			AdditionalHostnames: []string{name + ".customer.example"},
+			AdditionalHostnames: []string{name + ".customer.example"}, Address: w.nextAddress(),
 		},
 		backends: route.Backends{}, servers: map[string]*greeter{},
 	}

@@ -132,6 +132,8 @@ type world struct {
 	certs string
 	// xds is where the control plane listens.
 	xds string
+	// tenants is how many have an address of their own.
+	tenants int
 }
 
 func newWorld(t testing.TB) *world {
@@ -139,6 +141,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{ca: newAuthority(t, "xds"), state: server.NewState(), certs: t.TempDir()}
 	w.gateway = route.Gateway{
 		Name: "default", PublicAddress: netip.MustParseAddr("127.0.0.2"), PrivateAddress: netip.MustParseAddr("127.0.0.3"), Port: freePort(t),
+		PrivatePrefix: netip.MustParsePrefix("127.99.0.0/16"),
 	}
 	must(t, w.state.SetGateway(w.gateway))
 	w.ca.write(t, w.certs, w.ca.issue(t, pkix.Name{}, nil, nil, route.Identity(w.gateway.Name)))
@@ -184,6 +187,19 @@ func (w *world) private() netip.AddrPort {
 func (w *world) own(tenant route.Tenant) netip.AddrPort {
 	return netip.AddrPortFrom(w.gateway.PrivateAddress, tenant.Port)
 }
+
+func (w *world) address(tenant route.Tenant) netip.AddrPort {
+	return netip.AddrPortFrom(tenant.Address, w.gateway.Port)
+}
+
+// nextAddress is the address of the next tenant.
+func (w *world) nextAddress() netip.Addr {
+	w.tenants++
+	return addressOf(w.tenants - 1)
+}
+
+// addressOf is the address of the tenant with a number.
+func addressOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 99, 1, byte(1 + i)}) }
 
 // given are the ports that freePort returned: one is used on several addresses.
 var given sync.Map
