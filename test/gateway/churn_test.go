@@ -23,7 +23,7 @@ func TestNoStreamEndsWhileTenantsComeAndGo(t *testing.T) {
 	backends := route.Backends{route.PortAPIServer: {server.endpoint()}, route.PortKonnectivity: {server.endpoint()}}
 	numbered := func(i int) route.Tenant {
 		name := fmt.Sprintf("t%d", i)
-		return route.Tenant{Namespace: "tenants", Name: name, Gateway: w.gateway.Name, Hostname: name + ".k8s.example.com", Port: uint16(20000 + i)}
+		return route.Tenant{Namespace: "tenants", Name: name, Gateway: w.gateway.Name, Hostname: name + ".k8s.example.com", Port: uint16(11000 + i)}
 	}
 	for i := range manyTenants {
 		w.set(t, numbered(i), backends)

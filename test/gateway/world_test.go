@@ -14,12 +14,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -204,15 +206,21 @@ func addressOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{127, 99, 1, by
 // given are the ports that freePort returned: one is used on several addresses.
 var given sync.Map
 
+// freePort is a port below those that the kernel gives to outgoing connections: one of these, on whatever address, could keep the
+// listener of a network, which has the wildcard address, from its port.
 func freePort(t testing.TB) uint16 {
 	t.Helper()
+	const first, last = 15000, 31999
 	for {
-		l, err := net.Listen("tcp", "0.0.0.0:0")
-		must(t, err)
-		port := l.Addr().(*net.TCPAddr).AddrPort().Port()
-		_ = l.Close()
-		if _, taken := given.LoadOrStore(port, true); !taken {
-			return port
+		port := uint16(first + mathrand.IntN(last-first))
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
 		}
+		l, err := net.Listen("tcp", net.JoinHostPort("0.0.0.0", strconv.Itoa(int(port))))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		return port
 	}
 }
