@@ -4,6 +4,7 @@ package webhook
 
 import (
 	"context"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/util/uuid"
 
@@ -24,11 +25,14 @@ func (d *defaulter) Default(_ context.Context, tenant *kamajiv1alpha1.TenantCont
 	if spec.DataStore == "" {
 		spec.DataStore = d.dataStore
 	}
+	user := spec.DataStoreSchema
 	if spec.DataStoreSchema == "" {
 		spec.DataStoreSchema = string(uuid.NewUUID())
+		// MySQL takes 32 characters, which a UUID has without its dashes.
+		user = strings.ReplaceAll(spec.DataStoreSchema, "-", "")
 	}
 	if spec.DataStoreUsername == "" {
-		spec.DataStoreUsername = spec.DataStoreSchema
+		spec.DataStoreUsername = user
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/mysql"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/postgres"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
@@ -104,5 +105,31 @@ func startsOnKine(t *testing.T, binary, endpoint string, credentials storage.Cre
 	p.must(c.Get(t.Context(), client.ObjectKeyFromObject(written), read))
 	if read.Data["a"] != "1" {
 		t.Errorf("read %v", read.Data)
+	}
+}
+
+// TestKineStartsOnMariaDB is the same on MariaDB.
+func TestKineStartsOnMariaDB(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a database and two processes")
+	}
+	binary := kineBinary(t)
+	database := storagetest.StartMariaDB(t)
+	driver, err := mysql.Open(database.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = driver.Close() })
+	tenant := storage.Tenant{Owner: "ns/demo", Schema: "demo_schema", User: "demo-user"}
+	credentials, err := driver.Credentials(tenant, storage.Credentials{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := driver.EnsureTenant(t.Context(), tenant, credentials); err != nil {
+		t.Fatal(err)
+	}
+	startsOnKine(t, binary, driver.Endpoint(tenant, credentials), credentials)
+	if n := database.Keys("/" + tenant.Schema + "/"); n == 0 {
+		t.Error("nothing is in the database")
 	}
 }

@@ -4,7 +4,7 @@
 // tenants' state. A Driver gives every tenant an identity that can reach its
 // own data and nothing else; which database does that is the driver's affair.
 //
-// storage/etcd and storage/postgres are drivers, storage/fake is the one for
+// storage/etcd, postgres and mysql are drivers, storage/fake is the one for
 // tests, and storagetest the contract that all of them pass.
 package storage
 

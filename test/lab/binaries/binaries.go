@@ -128,7 +128,7 @@ func build(ctx context.Context, log *progress.Log, m module, source, bin, versio
 }
 
 // servers are the databases of the distribution that tests run, by a program of each.
-var servers = map[string]string{"pg_ctlcluster": "postgresql", "mariadb-install-db": "mariadb-server-core"}
+var servers = map[string]string{"pg_ctlcluster": "postgresql", "mariadb-install-db": "mariadb-server-core", "my_print_defaults": "mariadb-client-core"}
 
 // Assets makes the folder that tests with a real API server want in
 // KUBEBUILDER_ASSETS, building kube-apiserver, etcd and kine when missing, and

@@ -65,8 +65,8 @@ type TenantControlPlaneSpec struct {
 	DataStoreSchema string `json:"dataStoreSchema,omitempty"`
 
 	// dataStoreUsername is the name of the tenant's user in the datastore. The
-	// webhook sets it to the schema, and without the webhook it is the UID of the
-	// object.
+	// webhook sets it to the schema, without dashes if that is random, and without
+	// the webhook it is the UID of the object.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="dataStoreUsername can't be changed"
 	// +optional
 	DataStoreUsername string `json:"dataStoreUsername,omitempty"`

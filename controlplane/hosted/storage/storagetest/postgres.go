@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -249,9 +250,14 @@ func (p *Postgres) Keys(prefix string) int {
 	if n, err = p.Text(database, `SELECT count(*)::text FROM kine`); err != nil {
 		return -1
 	}
-	count := 0
-	if _, err := fmt.Sscan(n, &count); err != nil {
+	return atoi(n)
+}
+
+// atoi is -1 for what is no number.
+func atoi(text string) int {
+	n, err := strconv.Atoi(text)
+	if err != nil {
 		return -1
 	}
-	return count
+	return n
 }
