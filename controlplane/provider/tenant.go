@@ -29,6 +29,7 @@ func tenantFor(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlan
 		},
 		Spec: kamajiv1alpha1.TenantControlPlaneSpec{
 			DataStore:          kcp.Spec.DataStoreName,
+			DataStoreSelector:  kcp.Spec.DataStoreSelector,
 			DataStoreSchema:    kcp.Spec.DataStoreSchema,
 			DataStoreUsername:  kcp.Spec.DataStoreUsername,
 			DataStoreOverrides: kcp.Spec.DataStoreOverrides,

@@ -22,7 +22,7 @@ type defaulter struct{ dataStore string }
 // that the engine would use otherwise is another one.
 func (d *defaulter) Default(_ context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
 	spec := &tenant.Spec
-	if spec.DataStore == "" {
+	if spec.DataStore == "" && spec.DataStoreSelector == nil {
 		spec.DataStore = d.dataStore
 	}
 	user := spec.DataStoreSchema

@@ -12,6 +12,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -122,7 +123,7 @@ func (v *validator) missing(ctx context.Context, tenant *kamajiv1alpha1.TenantCo
 			return warnings, fmt.Errorf("reading DataStore %s: %w", name, err)
 		}
 	}
-	if tenant.Spec.DataStore == "" {
+	if tenant.Spec.DataStore == "" && tenant.Spec.DataStoreSelector == nil {
 		warnings = append(warnings, "spec.dataStore is empty and there is no default; the control plane waits until it is set")
 	}
 	return warnings, nil
@@ -180,6 +181,9 @@ func validateVersion(before, tenant *kamajiv1alpha1.TenantControlPlane) field.Er
 func validateStorage(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
 	var problems field.ErrorList
 	spec, path := &tenant.Spec, field.NewPath("spec")
+	if _, err := metav1.LabelSelectorAsSelector(spec.DataStoreSelector); err != nil {
+		problems = append(problems, field.Invalid(path.Child("dataStoreSelector"), metav1.FormatLabelSelector(spec.DataStoreSelector), err.Error()))
+	}
 	for _, name := range []struct {
 		field, value string
 		tenant       storage.Tenant

@@ -5,6 +5,7 @@ package v1alpha2
 import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
@@ -17,6 +18,11 @@ type KamajiControlPlaneFields struct {
 	// +kubebuilder:validation:XValidation:rule="size(self) == 0 || !format.dns1123Subdomain().validate(self).hasValue()",message="dataStoreName must be the name of a DataStore"
 	// +optional
 	DataStoreName string `json:"dataStoreName,omitempty"`
+
+	// dataStoreSelector selects DataStores by their labels, while dataStoreName is empty. The least used of those that
+	// have room is taken, for good.
+	// +optional
+	DataStoreSelector *metav1.LabelSelector `json:"dataStoreSelector,omitempty"`
 
 	// dataStoreSchema is the database name or etcd prefix, by default unique by itself.
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="dataStoreSchema can't be changed"

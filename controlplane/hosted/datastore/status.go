@@ -17,6 +17,7 @@ func summarise(store *kamajiv1alpha1.DataStore, users []string, outcome error) {
 	status.Ready = outcome == nil
 	status.ObservedGeneration = store.Generation
 	status.UsedBy = users
+	status.Tenants = int32(len(users)) //nolint:gosec // objects of one cluster
 
 	deletion := metav1.Condition{
 		Type: kamajiv1alpha1.DataStoreAllowedDeletionCondition, ObservedGeneration: store.Generation,

@@ -16,13 +16,16 @@ import (
 const UsersIndex = "kamaji.clastix.io/datastores"
 
 // NameFor is the DataStore that a tenant keeps its state in: the one it names,
-// else the one it has used so far, else fallback.
+// else the one it has used so far, else fallback. It is empty for one that is still
+// to be picked by the tenant's selector.
 func NameFor(tenant *kamajiv1alpha1.TenantControlPlane, fallback string) string {
 	switch {
 	case tenant.Spec.DataStore != "":
 		return tenant.Spec.DataStore
 	case tenant.Status.Storage.DataStoreName != "":
 		return tenant.Status.Storage.DataStoreName
+	case tenant.Spec.DataStoreSelector != nil:
+		return ""
 	default:
 		return fallback
 	}

@@ -158,16 +158,16 @@ func (r *Reconciler) discard(ctx context.Context, tenant *kamajiv1alpha1.TenantC
 	}
 	backends, err := r.backends(ctx, tenant, name)
 	defer release(backends)
+	// A store that is gone keeps nothing in the others.
+	for _, b := range backends {
+		failed := b.driver.DeleteTenant(ctx, id)
+		// Names that a driver doesn't accept were never used, either.
+		if failed != nil && storage.ReasonOf(failed) != storage.ReasonInvalid && err == nil {
+			err = failed
+		}
+	}
 	if err != nil {
 		return r.stuck(tenant, err)
-	}
-	for _, b := range backends {
-		if err := b.driver.DeleteTenant(ctx, id); storage.ReasonOf(err) == storage.ReasonInvalid && err != nil {
-			// Names that this driver doesn't accept were never used, either.
-			continue
-		} else if err != nil {
-			return r.stuck(tenant, err)
-		}
 	}
 	return nil
 }

@@ -67,6 +67,7 @@ func (r *Reconciler) forget(name types.NamespacedName) {
 	r.memory.forget(name)
 	r.queue.over(name, time.Now())
 	r.jobs.Stop(name)
+	r.choices.forget(name)
 	r.Remote.Forget(name)
 	info.Delete(name.String())
 	status.Delete(name.String())

@@ -93,6 +93,8 @@ type Reconciler struct {
 	// memory is what is remembered between passes to save work; losing it costs
 	// reads, never writes.
 	memory memory
+	// choices are of DataStores.
+	choices choices
 
 	// jobs copy tenants between DataStores.
 	jobs migration.Jobs

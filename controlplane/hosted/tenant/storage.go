@@ -21,6 +21,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/clientcert"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 )
 
@@ -39,6 +40,9 @@ type backend struct {
 // round trip or several.
 func (r *Reconciler) store(ctx context.Context, s *scope) error {
 	if err := s.read(ctx, r.Client); err != nil {
+		return err
+	}
+	if err := r.choose(ctx, s.tenant); err != nil {
 		return err
 	}
 	name, err := r.relocate(ctx, s)
@@ -86,11 +90,10 @@ func (r *Reconciler) backends(ctx context.Context, tenant *kamajiv1alpha1.Tenant
 			return opened, err
 		}
 		opened = append(opened, b)
-		// kube-apiserver takes one client certificate and one authority for all
-		// of its etcd servers.
-		if b.config.Driver != etcd || main.config.Driver != etcd || !bytes.Equal(b.config.CA, main.config.CA) {
+		// kube-apiserver has the same TLS settings for all of its etcd servers, and kine's socket has no TLS.
+		if (b.config.Driver != etcd || main.config.Driver != etcd) && tenant.DeletionTimestamp.IsZero() {
 			return opened, phase.Fatal(kamajiv1alpha1.InvalidSpecReason,
-				"spec.dataStoreOverrides: DataStore %s for %s must be an etcd with the same certificate authority as %s", override.DataStore, override.Resource, name)
+				"spec.dataStoreOverrides: DataStore %s for %s must be an etcd, and so must %s: kube-apiserver can't reach kine and an etcd at once", override.DataStore, override.Resource, name)
 		}
 	}
 	return opened, nil
@@ -110,6 +113,10 @@ func (r *Reconciler) open(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 		return backend{}, phase.Wait(kamajiv1alpha1.DataStoreNotReadyReason, "DataStore %s is being deleted: name another in spec.dataStore", name)
 	case !store.Status.Ready && tenant.Status.Storage.Setup.Schema == "":
 		return backend{}, phase.Wait(kamajiv1alpha1.DataStoreNotReadyReason, "DataStore %s is not ready: %s", name, whyNotReady(store))
+	default:
+		if err := r.room(ctx, tenant, store); err != nil {
+			return backend{}, err
+		}
 	}
 	config, driver, done, err := r.Storage.Open(ctx, r.Secrets, store)
 	if err != nil {
@@ -202,7 +209,11 @@ func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backe
 	err := r.generate(ctx, s, func() (bool, error) {
 		current := s.heldCredentials()
 		var err error
-		credentials, err = main.driver.Credentials(id, current, s.now)
+		if len(backends) > 1 {
+			credentials, err = clientcert.Shared(id, current, s.now, configs(backends)...)
+		} else {
+			credentials, err = main.driver.Credentials(id, current, s.now)
+		}
 		changed := !bytes.Equal(credentials.Certificate, current.Certificate) || credentials.Password != current.Password
 		return changed, r.verdict(s.tenant, err)
 	})
@@ -211,6 +222,14 @@ func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backe
 	}
 	r.storageInputs(s, backends, credentials)
 	return credentials, nil
+}
+
+func configs(backends []backend) []storage.Config {
+	out := make([]storage.Config, 0, len(backends))
+	for _, b := range backends {
+		out = append(out, b.config)
+	}
+	return out
 }
 
 // storageInputs is what the workload needs to know of its datastores.

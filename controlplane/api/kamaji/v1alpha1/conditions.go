@@ -34,6 +34,10 @@ const (
 const (
 	// DataStoreMissingReason: no DataStore is named, or the named one doesn't exist.
 	DataStoreMissingReason = "DataStoreMissing"
+	// DataStoreFullReason: the DataStore has as many tenants as it takes.
+	DataStoreFullReason = "DataStoreFull"
+	// NoDataStoreFitsReason: none of the selected DataStores takes another tenant.
+	NoDataStoreFitsReason = "NoDataStoreFits"
 	// DataStoreNotReadyReason: the DataStore can't be used at present.
 	DataStoreNotReadyReason = "DataStoreNotReady"
 	// GatewayPendingReason: the gateway has not yet allocated name, addresses and port.

@@ -11,6 +11,9 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Driver",type="string",JSONPath=".spec.driver",description="Kind of store"
 // +kubebuilder:printcolumn:name="Ready",type="boolean",JSONPath=".status.ready",description="Whether tenants can use it"
+// +kubebuilder:printcolumn:name="Tenants",type="integer",JSONPath=".status.tenants",description="How many tenants use it"
+// +kubebuilder:printcolumn:name="Max",type="integer",JSONPath=".spec.maxTenants",description="How many may"
+// +kubebuilder:printcolumn:name="Reason",type="string",JSONPath=".status.conditions[?(@.type=='Ready')].reason",description="Why it is ready or not",priority=1
 // +kubebuilder:printcolumn:name="Age",type="date",JSONPath=".metadata.creationTimestamp",description="Age"
 type DataStore struct {
 	metav1.TypeMeta   `json:",inline"`
@@ -68,6 +71,12 @@ type DataStoreSpec struct {
 	// tlsConfig secures the connections.
 	// +optional
 	TLSConfig *TLSConfig `json:"tlsConfig,omitempty"`
+
+	// maxTenants is how many tenants may use the store, any number if absent. Those
+	// that use it already stay when it is lowered; with 0 no others come.
+	// +kubebuilder:validation:Minimum=0
+	// +optional
+	MaxTenants *int32 `json:"maxTenants,omitempty"`
 }
 
 // BasicAuth is an account.
@@ -146,6 +155,10 @@ type DataStoreStatus struct {
 	// usedBy lists the tenants that keep state in the store, as namespace/name.
 	// +optional
 	UsedBy []string `json:"usedBy,omitempty"`
+
+	// tenants is how many there are in usedBy.
+	// +optional
+	Tenants int32 `json:"tenants,omitempty"`
 
 	// conditions of the store.
 	// +listType=map

@@ -57,6 +57,12 @@ type TenantControlPlaneSpec struct {
 	// +optional
 	DataStore string `json:"dataStore,omitempty"`
 
+	// dataStoreSelector selects DataStores by their labels. While dataStore is empty
+	// the engine picks the least used of those that have room, and writes its name
+	// there; after that the selector decides nothing.
+	// +optional
+	DataStoreSelector *metav1.LabelSelector `json:"dataStoreSelector,omitempty"`
+
 	// dataStoreSchema is the name of the tenant's database, or the key prefix in
 	// etcd. The webhook gives it a random name, and without the webhook it is the
 	// UID of the object.
