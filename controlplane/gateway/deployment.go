@@ -256,9 +256,19 @@ func gatewayContainer(g *v1alpha2.KamajiGateway, p placement) corev1.Container {
 			PeriodSeconds: period, FailureThreshold: failures, TimeoutSeconds: 2, SuccessThreshold: 1,
 		}
 	}
+	args := []string{"--bootstrap=" + configDir + "/" + configFile}
+	var env []corev1.EnvVar
+	if port := g.Spec.DataPlane.MetricsPort; port != nil {
+		// On the node's own address: the gateway's are for others than Prometheus.
+		args = append(args, fmt.Sprintf("--metrics-address=[$(NODE_ADDRESS)]:%d", *port))
+		env = []corev1.EnvVar{{Name: "NODE_ADDRESS", ValueFrom: &corev1.EnvVarSource{
+			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.hostIP"},
+		}}}
+	}
 	return corev1.Container{
 		Name: container, Image: image, ImagePullPolicy: corev1.PullIfNotPresent,
-		Args:           []string{"--bootstrap=" + configDir + "/" + configFile},
+		Args:           args,
+		Env:            env,
 		ReadinessProbe: probe("/readyz", 2, 2),
 		LivenessProbe:  probe("/healthz", 10, 6),
 		Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{

@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -43,6 +44,7 @@ func testGateway() *v1alpha2.KamajiGateway {
 func TestDataPlaneGolden(t *testing.T) {
 	for name, change := range map[string]func(*v1alpha2.KamajiGateway){
 		"embedded": func(*v1alpha2.KamajiGateway) {},
+		"metrics":  func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.MetricsPort = ptr.To[int32](9903) },
 		"envoy":    func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.Type = v1alpha2.DataPlaneEnvoy },
 		"external": func(g *v1alpha2.KamajiGateway) {
 			g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Type: v1alpha2.DataPlaneEmbedded, Placement: v1alpha2.PlacementExternal}

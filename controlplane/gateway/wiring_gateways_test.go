@@ -268,6 +268,11 @@ func validation(w *world) {
 		"no source": {func(g *v1alpha2.KamajiGateway) {
 			g.Spec.PrivatePolicy = &kamajiv1alpha1.GatewayPolicy{AllowedSources: []kamajiv1alpha1.SourceCIDR{}, MaxConnections: ptr.To[int32](0)}
 		}, "greater than or equal to 1"},
+		"metrics on the port": {func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.MetricsPort = ptr.To[int32](6443) }, "metricsPort must be another one"},
+		"metrics of a tenant": {func(g *v1alpha2.KamajiGateway) { g.Spec.DataPlane.MetricsPort = ptr.To[int32](10001) }, "metricsPort must be another one"},
+		"metrics outside": {func(g *v1alpha2.KamajiGateway) {
+			g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Placement: v1alpha2.PlacementExternal, MetricsPort: ptr.To[int32](9903)}
+		}, "metricsPort needs placement InCluster"},
 		"selector outside": {func(g *v1alpha2.KamajiGateway) {
 			g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Placement: v1alpha2.PlacementExternal, NodeSelector: map[string]string{"a": "b"}}
 		}, "not scheduled"},

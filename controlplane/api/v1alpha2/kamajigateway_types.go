@@ -105,6 +105,7 @@ type PortRange struct {
 
 // GatewayDataPlane says what forwards the connections and where it runs.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.metricsPort) || (self.placement == 'InCluster' && self.type == 'Embedded')",message="metricsPort needs placement InCluster and type Embedded: an External data plane has metricsAddress in its own file, and Envoy's metrics are with its health checks"
 // +kubebuilder:validation:XValidation:rule="self.placement == 'InCluster' || (!has(self.nodeSelector) && !has(self.tolerations))",message="nodeSelector and tolerations need placement InCluster: an External data plane is not scheduled by this project"
 type GatewayDataPlane struct {
 	// type is the program that forwards connections.
@@ -139,6 +140,14 @@ type GatewayDataPlane struct {
 	// +kubebuilder:validation:MaxLength=512
 	// +optional
 	Image string `json:"image,omitempty"`
+
+	// metricsPort on the nodes' own addresses, for Prometheus. Without one metrics are on a loopback address of each node, with
+	// the health checks. No other gateway on these nodes may have the same.
+	//
+	// +kubebuilder:validation:Minimum=1024
+	// +kubebuilder:validation:Maximum=65535
+	// +optional
+	MetricsPort *int32 `json:"metricsPort,omitempty"`
 }
 
 // KamajiGatewaySpec describes one gateway: two addresses that all its tenants share.
@@ -146,6 +155,7 @@ type GatewayDataPlane struct {
 // +kubebuilder:validation:XValidation:rule="self.port >= 1024 || self.dataPlane.placement == 'External'",message="a port below 1024 needs dataPlane.placement External: in the cluster the data plane runs without privileges"
 // +kubebuilder:validation:XValidation:rule="self.publicAddress != self.privateAddress",message="publicAddress and privateAddress must differ: each has its own listener on the same port"
 // +kubebuilder:validation:XValidation:rule="!has(self.tenantPorts) || self.port < self.tenantPorts.first || self.port > self.tenantPorts.last",message="port must lie outside tenantPorts: it is shared by all tenants"
+// +kubebuilder:validation:XValidation:rule="!has(self.dataPlane.metricsPort) || (self.dataPlane.metricsPort != self.port && (!has(self.tenantPorts) || self.dataPlane.metricsPort < self.tenantPorts.first || self.dataPlane.metricsPort > self.tenantPorts.last))",message="dataPlane.metricsPort must be another one than port and lie outside tenantPorts"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.privatePrefix) || has(self.privatePrefix)",message="privatePrefix can't be removed: the tenants' kubernetes Endpoints carry addresses from it; create another gateway"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.privatePrefix) || !has(self.tenantPorts) || !has(oldSelf.tenantPorts) || self.tenantPorts.first == oldSelf.tenantPorts.first",message="tenantPorts.first can't change on a gateway with privatePrefix: tenants' private addresses are counted from it"
 // +kubebuilder:validation:XValidation:rule="!has(self.privatePrefix) || !isCIDR(self.privatePrefix) || !has(self.tenantPorts) || (cidr(self.privatePrefix).ip().family() == 4 ? 32 : 128) - cidr(self.privatePrefix).prefixLength() >= 16 || self.tenantPorts.last - self.tenantPorts.first + 3 <= [1,2,4,8,16,32,64,128,256,512,1024,2048,4096,8192,16384,32768][(cidr(self.privatePrefix).ip().family() == 4 ? 32 : 128) - cidr(self.privatePrefix).prefixLength()]",message="privatePrefix must have two addresses more than tenantPorts has ports: choose a larger network, or a smaller tenantPorts"
