@@ -228,6 +228,9 @@ func (s *set) leaf(secret, file string, by anchor, leaf Leaf) error {
 		}
 		due = by.signer.Due(certPEM)
 	}
+	if ends := Expiry(certPEM); s.out.Expires.IsZero() || ends.Before(s.out.Expires) {
+		s.out.Expires = ends
+	}
 	if leaf.CommonName != KonnectivityUser {
 		certPEM = chained(certPEM, by.chain())
 	}

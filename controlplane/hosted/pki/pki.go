@@ -93,6 +93,8 @@ type Result struct {
 	Refused map[string]string
 	// NextRenewal is when Issue has something to do again, if nothing else changes.
 	NextRenewal time.Time
+	// Expires is when the first certificate ends, authorities apart.
+	Expires time.Time
 }
 
 // Change is what was done to a Secret.

@@ -38,6 +38,9 @@ func TestIssueRenewal(t *testing.T) {
 		t.Errorf("NextRenewal = %s, want %s", first.NextRenewal, want)
 	}
 
+	if want := start.Add(LeafValidity); !first.Expires.Equal(want) {
+		t.Errorf("Expires = %s, want %s", first.Expires, want)
+	}
 	cases := []struct {
 		name   string
 		change func(*Input)

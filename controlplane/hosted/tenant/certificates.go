@@ -63,6 +63,7 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 	s.notes = append(s.notes, result.Notes...)
 	maps.Copy(s.secrets, result.Data)
 	s.due(result.NextRenewal)
+	recordExpiry(s.tenant, pki.Expiry(result.Data[pki.CA][pki.SignerFile]), result.Expires)
 	return nil
 }
 

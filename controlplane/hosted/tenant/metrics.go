@@ -25,14 +25,18 @@ var (
 	status = gauge.NewInfo("kamaji_tenant_control_plane_status", "Phase of a tenant control plane, and whether it is ready. Always 1.",
 		"tcp_namespace", "tcp_name", "status", "ready")
 	current = gauge.NewCount("kamaji_tenant_control_planes_current", "Number of tenant control planes.", "ready").Zero("true").Zero("false")
-	steps   = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	expiry  = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "kamaji_certificate_expiration_timestamp_seconds",
+		Help: "When a tenant's certificate authority, or the first of its certificates, ends, in seconds since 1970.",
+	}, []string{"tcp_namespace", "tcp_name", "kind"})
+	steps = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "kamaji_handler_time_seconds",
 		Help:    "Time that one step of one pass has taken, by the condition it reports.",
 		Buckets: prometheus.ExponentialBuckets(0.001, 4, 8),
 	}, []string{"handler"})
 )
 
-func init() { metrics.Registry.MustRegister(info, status, current, steps) }
+func init() { metrics.Registry.MustRegister(info, status, current, expiry, steps) }
 
 // record shows the tenant's status as metrics, at the same cost however many tenants there are.
 func record(tenant *kamajiv1alpha1.TenantControlPlane) {
@@ -46,6 +50,18 @@ func record(tenant *kamajiv1alpha1.TenantControlPlane) {
 		tenant.Status.ControlPlaneEndpoint, exposure(tenant))
 	status.Set(key, tenant.Namespace, tenant.Name, string(what), ready)
 	current.Set(key, ready)
+}
+
+// kinds are the values of the label kind of expiry.
+const (
+	kindAuthority   = "authority"
+	kindCertificate = "certificate"
+)
+
+// recordExpiry shows when the authority, and the first of its certificates, end.
+func recordExpiry(tenant *kamajiv1alpha1.TenantControlPlane, authority, certificate time.Time) {
+	expiry.WithLabelValues(tenant.Namespace, tenant.Name, kindAuthority).Set(float64(authority.Unix()))
+	expiry.WithLabelValues(tenant.Namespace, tenant.Name, kindCertificate).Set(float64(certificate.Unix()))
 }
 
 // exposure is how clients reach the tenant.
@@ -66,6 +82,9 @@ func exposure(tenant *kamajiv1alpha1.TenantControlPlane) string {
 func (r *Reconciler) forget(name types.NamespacedName) {
 	r.memory.forget(name)
 	r.queue.over(name, time.Now())
+	for _, kind := range []string{kindAuthority, kindCertificate} {
+		expiry.DeleteLabelValues(name.Namespace, name.Name, kind)
+	}
 	r.jobs.Stop(name)
 	r.choices.forget(name)
 	r.Remote.Forget(name)
