@@ -99,13 +99,15 @@ func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 // PrefixOf is the network that the destination of connections to the listener route.Prefix must be in.
 func PrefixOf(l *listenerv3.Listener) (netip.Prefix, error) {
 	for _, chain := range l.GetFilterChains() {
-		for _, r := range chain.GetFilterChainMatch().GetPrefixRanges() {
-			address, err := netip.ParseAddr(r.GetAddressPrefix())
-			if err != nil {
-				return netip.Prefix{}, fmt.Errorf("listener %s: prefix_ranges: %w", l.GetName(), err)
-			}
-			return address.Prefix(int(r.GetPrefixLen().GetValue()))
+		ranges := chain.GetFilterChainMatch().GetPrefixRanges()
+		if len(ranges) == 0 {
+			continue
 		}
+		address, err := netip.ParseAddr(ranges[0].GetAddressPrefix())
+		if err != nil {
+			return netip.Prefix{}, fmt.Errorf("listener %s: prefix_ranges: %w", l.GetName(), err)
+		}
+		return address.Prefix(int(ranges[0].GetPrefixLen().GetValue()))
 	}
 	return netip.Prefix{}, fmt.Errorf("listener %s has no prefix_ranges", l.GetName())
 }
