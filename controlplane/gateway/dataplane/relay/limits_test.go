@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -170,4 +171,50 @@ func TestLoadBalancersNameTheirClients(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestListenersRestWithoutDescriptors: a connection that comes while the process has no descriptor for it is served when there is one.
+func TestListenersRestWithoutDescriptors(t *testing.T) {
+	p := newStatic(backend(t, echo))
+	r, addr := start(t, p, Options{Loops: 1})
+	ping(t, dial(t, addr)) // everything that is opened once is open
+	fd, err := newSocket(addr.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	restore := func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) }
+	t.Cleanup(restore)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 3, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(fd, sockaddr(addr)); err != nil && err != unix.EINPROGRESS {
+		t.Fatal(err)
+	}
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	giveUp := time.After(time.Minute)
+	for sent := false; r.Pauses() == 0; {
+		select {
+		case <-poll.C:
+			if !sent { // not before the handshake is done
+				n, _ := write(int32(fd), greetingBytes())
+				sent = n > 0
+			}
+		case <-giveUp:
+			t.Fatal("the listener never rested")
+		}
+	}
+	restore()
+	file := os.NewFile(uintptr(fd), "client")
+	t.Cleanup(func() { _ = file.Close() })
+	c, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	ping(t, c)
 }
