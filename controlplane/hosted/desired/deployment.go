@@ -99,6 +99,9 @@ func podMeta(in Input) metav1.ObjectMeta {
 			hashes[kamajiv1alpha1.ComponentChecksumPrefix+label] = pki.Identity(data[file.name])
 		}
 	}
+	if in.InternalCAs != "" {
+		hashes[kamajiv1alpha1.ComponentChecksumPrefix+internalCAVolume] = in.InternalCAs
+	}
 	if in.Storage.Kine != "" {
 		hashes[kamajiv1alpha1.ComponentChecksumPrefix+kineName] = Checksum(in.Secrets[StorageConfig])
 	}

@@ -98,6 +98,9 @@ type Input struct {
 	PriorityClass string
 	// ServedVersion and FailedVersion are records to keep on the ConfigMap KubeadmConfig; may be empty.
 	ServedVersion, FailedVersion string
+	// InternalCAs identifies the content of the user's ConfigMap with certificate
+	// authorities; empty for none.
+	InternalCAs string
 	// ClusterConfiguration is the kubeadm document of the tenant, in YAML.
 	ClusterConfiguration string
 }

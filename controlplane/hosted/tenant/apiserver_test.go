@@ -131,6 +131,12 @@ func (k *kubelet) start(t, life *testing.T, c client.Client, deployment *appsv1.
 		args = append(args, name+"="+value)
 	}
 	cmd := exec.Command(filepath.Join(testenv.Assets(), "kube-apiserver"), args...)
+	cmd.Env = os.Environ()
+	for _, variable := range container.Env {
+		if strings.HasPrefix(variable.Value, "/") {
+			cmd.Env = append(cmd.Env, variable.Name+"="+root+variable.Value)
+		}
+	}
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -177,6 +183,9 @@ func fill(t *testing.T, c client.Client, namespace string, volume corev1.Volume,
 			}
 		}
 	}
+	if volume.ConfigMap != nil {
+		project(t, c, namespace, volume.ConfigMap.Name, dir)
+	}
 	if volume.Projected == nil {
 		return
 	}
@@ -184,6 +193,30 @@ func fill(t *testing.T, c client.Client, namespace string, volume corev1.Volume,
 		if source.Secret != nil {
 			write(source.Secret.Name, source.Secret.Items)
 		}
+	}
+}
+
+// project lays out a ConfigMap as a kubelet does: each file is a link into a folder that is swapped as a whole.
+func project(t *testing.T, c client.Client, namespace, name, dir string) {
+	t.Helper()
+	var content corev1.ConfigMap
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &content); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "..2026_01_01"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	link := func(from, to string) {
+		if err := os.Symlink(from, filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("..2026_01_01", "..data")
+	for file, text := range content.Data {
+		if err := os.WriteFile(filepath.Join(dir, "..data", file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		link("..data/"+file, file)
 	}
 }
 

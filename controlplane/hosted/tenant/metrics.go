@@ -85,6 +85,7 @@ func (r *Reconciler) forget(name types.NamespacedName) {
 	for _, kind := range []string{kindAuthority, kindCertificate} {
 		expiry.DeleteLabelValues(name.Namespace, name.Name, kind)
 	}
+	r.trust.forget(name)
 	r.jobs.Stop(name)
 	r.choices.forget(name)
 	r.Remote.Forget(name)

@@ -90,6 +90,10 @@ type Reconciler struct {
 
 	// queue has those that wait for others to start.
 	queue starts
+
+	// trust knows the certificate authorities of users.
+	trust trust
+
 	// memory is what is remembered between passes to save work; losing it costs
 	// reads, never writes.
 	memory memory

@@ -75,11 +75,16 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	if err != nil {
 		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)
 	}
+	authorities, err := r.internalCAs(ctx, s)
+	if err != nil {
+		return err
+	}
 	s.stamp()
 	objects := desired.Workload(desired.Input{
 		Tenant: s.effective, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
 		Public: s.public, Rotated: s.rotated, Retired: s.retired, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
 		ServedVersion: s.course.served, FailedVersion: s.failedRecord(),
+		InternalCAs: authorities,
 	})
 	if err := r.write(ctx, s, objects); err != nil {
 		return explain(err)

@@ -58,6 +58,8 @@ const (
 	InvalidSpecReason = "InvalidSpec"
 	// StartQueuedReason: other control planes start at the moment, as many as the nodes can boot.
 	StartQueuedReason = "StartQueued"
+	// InternalCAMissingReason: the ConfigMap with the certificate authorities of the user doesn't exist.
+	InternalCAMissingReason = "InternalCAMissing"
 	// RolloutInProgressReason: pods of the wanted version are being started.
 	RolloutInProgressReason = "RolloutInProgress"
 	// RolloutFailedReason: pods of the wanted version don't become ready.
