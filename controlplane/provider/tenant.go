@@ -194,6 +194,7 @@ func deployment(kcp *controlplanev1.KamajiControlPlane) kamajiv1alpha1.Deploymen
 		},
 		NodeSelector:          spec.Deployment.NodeSelector,
 		RuntimeClassName:      spec.Deployment.RuntimeClassName,
+		PriorityClassName:     spec.Deployment.PriorityClassName,
 		AdditionalMetadata:    spec.Deployment.AdditionalMetadata,
 		PodAdditionalMetadata: spec.Deployment.PodAdditionalMetadata,
 		ServiceAccountName:    spec.Deployment.ServiceAccountName,

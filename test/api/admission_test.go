@@ -38,6 +38,7 @@ import (
 // TestAdmission sends every case to an API server with the CRDs and the webhooks of an installation.
 func TestAdmission(t *testing.T) {
 	c := installed(t)
+	t.Run("published manifests", func(t *testing.T) { published(t, c) })
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		for path, f := range load(t, kind) {
 			t.Run(path, func(t *testing.T) {

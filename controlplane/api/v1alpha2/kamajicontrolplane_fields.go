@@ -297,6 +297,10 @@ type DeploymentSpec struct {
 	// runtimeClassName of the pods.
 	// +optional
 	RuntimeClassName string `json:"runtimeClassName,omitempty"`
+	// priorityClassName of the pods.
+	// +optional
+	PriorityClassName string `json:"priorityClassName,omitempty"`
+
 	// additionalMetadata of the Deployment.
 	// +optional
 	AdditionalMetadata kamajiv1alpha1.AdditionalMetadata `json:"additionalMetadata,omitempty,omitzero"`
