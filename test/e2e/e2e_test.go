@@ -45,3 +45,15 @@ var _ = Describe("Bad input", Ordered, Label("full"), func() {
 		}
 	})
 })
+
+var _ = Describe("A tenant with a worker moves to another etcd and back", Ordered, Label("full"), func() {
+	l := quickstart.New(progress.New(GinkgoWriter))
+	for _, step := range quickstart.Migration() {
+		It(step.Name, func(ctx SpecContext) { Expect(step.Run(ctx, l)).To(Succeed()) })
+	}
+	JustAfterEach(func(ctx SpecContext) {
+		if CurrentSpecReport().Failed() {
+			l.Explain(ctx)
+		}
+	})
+})
