@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
@@ -107,7 +108,7 @@ func (v *validator) verdict(ctx context.Context, before, tenant *kamajiv1alpha1.
 		return nil, apierrors.NewInvalid(kind, tenant.Name, problems)
 	}
 	missing, err := v.missing(ctx, tenant)
-	return slices.Concat(inert(tenant), ignored(tenant), reach(tenant), missing), err
+	return slices.Concat(ignored(tenant), reach(tenant), missing), err
 }
 
 // missing warns about DataStores that do not exist. It does not reject, because
@@ -129,16 +130,6 @@ func (v *validator) missing(ctx context.Context, tenant *kamajiv1alpha1.TenantCo
 	return warnings, nil
 }
 
-// inert warns about settings that are accepted and change nothing.
-func inert(tenant *kamajiv1alpha1.TenantControlPlane) admission.Warnings {
-	var warnings admission.Warnings
-	writes := tenant.Spec.WritePermissions
-	if writes.BlockCreation || writes.BlockUpdate || writes.BlockDeletion {
-		warnings = append(warnings, "spec.writePermissions is not enforced by this release")
-	}
-	return warnings
-}
-
 // validate decides; before is nil for a new object.
 func validate(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
 	var problems field.ErrorList
@@ -149,6 +140,10 @@ func validate(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList
 	problems = append(problems, validateVersion(before, tenant)...)
 	problems = append(problems, validateStorage(before, tenant)...)
 	problems = append(problems, validateNetwork(tenant)...)
+	if argument := desired.WriteLimitConflict(tenant); argument != "" {
+		problems = append(problems, field.Forbidden(field.NewPath("spec", "writePermissions"),
+			"needs the API server's authorization configuration for itself: remove "+argument+" from spec.controlPlane.deployment.extraArgs.apiServer"))
+	}
 	rules := func(t *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
 		return slices.Concat(validateExposure(t), validateArguments(t), validateKubelet(t))
 	}

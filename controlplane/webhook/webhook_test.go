@@ -80,6 +80,11 @@ func TestValidate(t *testing.T) {
 			before: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Status.Storage.Setup.Schema = "x" },
 			after:  func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStore = "other" },
 		},
+		"read-only": {after: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.WritePermissions.BlockUpdate = true }},
+		"read-only beside another authorizer": {after: func(tn *kamajiv1alpha1.TenantControlPlane) {
+			tn.Spec.WritePermissions.BlockUpdate = true
+			tn.Spec.ControlPlane.Deployment.ExtraArgs = &kamajiv1alpha1.ControlPlaneExtraArgs{APIServer: []string{"--authorization-mode=Node,RBAC,Webhook"}}
+		}, want: "remove --authorization-mode"},
 		"override twice": {after: func(tn *kamajiv1alpha1.TenantControlPlane) {
 			o := kamajiv1alpha1.DataStoreOverride{Resource: "/events", DataStore: "events"}
 			tn.Spec.DataStoreOverrides = []kamajiv1alpha1.DataStoreOverride{o, o}
@@ -134,10 +139,6 @@ func TestWarnings(t *testing.T) {
 		want   admission.Warnings
 	}{
 		"the sample": {change: func(*kamajiv1alpha1.TenantControlPlane) {}},
-		"write permissions": {
-			change: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.WritePermissions.BlockDeletion = true },
-			want:   admission.Warnings{"spec.writePermissions is not enforced by this release"},
-		},
 		"no such store": {
 			change: func(tn *kamajiv1alpha1.TenantControlPlane) { tn.Spec.DataStore = "other" },
 			want:   admission.Warnings{"DataStore other does not exist; the control plane waits until it does"},

@@ -66,6 +66,9 @@ func apiServer(in Input) corev1.Container {
 	if in.Public != nil {
 		out.VolumeMounts = append(out.VolumeMounts, corev1.VolumeMount{Name: publicVolume, MountPath: publicPath, ReadOnly: true})
 	}
+	if WriteLimited(tenant) {
+		out.VolumeMounts = append(out.VolumeMounts, corev1.VolumeMount{Name: authorizationVolume, MountPath: authorizationPath, ReadOnly: true})
+	}
 	if spec.AdditionalVolumeMounts != nil {
 		out.VolumeMounts = append(out.VolumeMounts, spec.AdditionalVolumeMounts.APIServer...)
 	}
@@ -98,7 +101,7 @@ func apiServerArgs(in Input) []string {
 		// Then watches are ended one by one; without it they hold the process until it is killed.
 		"shutdown-watch-termination-grace-period": watchDrain.String(),
 	}
-	if given(user, "authorization-config") {
+	if given(user, "authorization-config") || WriteLimited(tenant) {
 		delete(defaults, "authorization-mode")
 	}
 	if upgrade.Minor(tenant.KubernetesVersion()) >= 34 && in.Storage.Kine == "" {
@@ -127,6 +130,9 @@ func apiServerArgs(in Input) []string {
 	storageFlags(fixed, in.Storage)
 	if tenant.KonnectivityPort() != 0 {
 		fixed["egress-selector-config-file"] = egressPath + "/" + egressFile
+	}
+	if WriteLimited(tenant) {
+		fixed["authorization-config"] = authorizationPath + "/" + authorizationFile
 	}
 	out := arguments(fixed, defaults, user)
 	if in.Public != nil {

@@ -105,6 +105,10 @@ func podMeta(in Input) metav1.ObjectMeta {
 	if in.Storage.Kine != "" {
 		hashes[kamajiv1alpha1.ComponentChecksumPrefix+kineName] = Checksum(in.Secrets[StorageConfig])
 	}
+	if WriteLimited(in.Tenant) {
+		// It would be read again, but nobody could tell when.
+		hashes[kamajiv1alpha1.ComponentChecksumPrefix+"authorization"] = Checksum(authorizationConfig(in.Tenant).Data)
+	}
 	return metav1.ObjectMeta{
 		Labels: with(extra.Labels, hashes, labels(in.Tenant, "deployment")),
 		Annotations: with(extra.Annotations, map[string]string{

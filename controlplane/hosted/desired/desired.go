@@ -18,6 +18,8 @@ const (
 	StorageConfig = "datastore-config"
 	// EgressConfig is the ConfigMap that tells kube-apiserver about the konnectivity server.
 	EgressConfig = "konnectivity-egress-selector-configuration"
+	// Authorization is the ConfigMap that has the API server refuse writes.
+	Authorization = "authorization-configuration"
 	// Migration is the ConfigMap with the record of a migration. It belongs to no
 	// set, so that nothing prunes it.
 	Migration = "migration"

@@ -32,6 +32,9 @@ func Workload(in Input) []client.Object {
 	if in.Tenant.KonnectivityPort() != 0 {
 		out = append(out, egressConfig(in.Tenant))
 	}
+	if WriteLimited(in.Tenant) {
+		out = append(out, authorizationConfig(in.Tenant))
+	}
 	if in.Tenant.Replicas() > 1 {
 		out = append(out, disruptionBudget(in.Tenant))
 	}

@@ -74,6 +74,9 @@ func volumes(in Input) []corev1.Volume {
 			Items:                []corev1.KeyToPath{{Key: corev1.TLSCertKey, Path: corev1.TLSCertKey}, {Key: corev1.TLSPrivateKeyKey, Path: corev1.TLSPrivateKeyKey}},
 		}}))
 	}
+	if WriteLimited(tenant) {
+		out = append(out, configVolume(authorizationVolume, Name(tenant, Authorization)))
+	}
 	if name := tenant.Spec.InternalCACertificatesConfigMap; name != nil {
 		out = append(out, configVolume(internalCAVolume, *name))
 	}

@@ -111,7 +111,7 @@ func (k *kubelet) start(t, life *testing.T, c client.Client, deployment *appsv1.
 	for _, mount := range container.VolumeMounts {
 		for _, volume := range pod.Volumes {
 			if volume.Name == mount.Name {
-				fill(t, c, deployment.Namespace, volume, filepath.Join(root, mount.MountPath))
+				fill(t, c, deployment.Namespace, volume, root, mount.MountPath)
 			}
 		}
 	}
@@ -160,8 +160,9 @@ func (k *kubelet) start(t, life *testing.T, c client.Client, deployment *appsv1.
 
 // fill writes what a volume holds. A missing Secret or key fails the test, as it
 // would keep a pod from starting.
-func fill(t *testing.T, c client.Client, namespace string, volume corev1.Volume, dir string) {
+func fill(t *testing.T, c client.Client, namespace string, volume corev1.Volume, root, mountPath string) {
 	t.Helper()
+	dir := filepath.Join(root, mountPath)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +185,7 @@ func fill(t *testing.T, c client.Client, namespace string, volume corev1.Volume,
 		}
 	}
 	if volume.ConfigMap != nil {
-		project(t, c, namespace, volume.ConfigMap.Name, dir)
+		project(t, c, namespace, volume.ConfigMap.Name, root, dir)
 	}
 	if volume.Projected == nil {
 		return
@@ -197,7 +198,7 @@ func fill(t *testing.T, c client.Client, namespace string, volume corev1.Volume,
 }
 
 // project lays out a ConfigMap as a kubelet does: each file is a link into a folder that is swapped as a whole.
-func project(t *testing.T, c client.Client, namespace, name, dir string) {
+func project(t *testing.T, c client.Client, namespace, name, root, dir string) {
 	t.Helper()
 	var content corev1.ConfigMap
 	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &content); err != nil {
@@ -213,6 +214,8 @@ func project(t *testing.T, c client.Client, namespace, name, dir string) {
 	}
 	link("..2026_01_01", "..data")
 	for file, text := range content.Data {
+		// Files name each other by the path that they have in the container.
+		text = strings.ReplaceAll(text, "/etc/kubernetes/", root+"/etc/kubernetes/")
 		if err := os.WriteFile(filepath.Join(dir, "..data", file), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -95,16 +96,7 @@ func (m *moving) age(t *testing.T) {
 
 // use starts the informer and the writer, which end with the test.
 func (m *moving) use(t *testing.T) {
-	config, err := clientcmd.RESTConfigFromKubeConfig(m.secret(t, name+"-admin-kubeconfig").Data["super-admin.svc"])
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := m.address(t, name)
-	config.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return m.kubelet.dial(ctx, network, address)
-	}
-	config.QPS = -1
-	m.customer = kubernetes.NewForConfigOrDie(config)
+	m.customer = kubernetes.NewForConfigOrDie(m.config(t, "super-admin.svc"))
 	factory := informers.NewSharedInformerFactoryWithOptions(m.customer, 0, informers.WithNamespace("default"))
 	m.seen = factory.Core().V1().ConfigMaps().Informer()
 	factory.Start(t.Context().Done())
@@ -129,6 +121,21 @@ func (m *moving) use(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// config reaches the tenant's API server with one of the admin kubeconfigs.
+func (w *world) config(t *testing.T, kubeconfig string) *rest.Config {
+	t.Helper()
+	config, err := clientcmd.RESTConfigFromKubeConfig(w.secret(t, name+"-admin-kubeconfig").Data[kubeconfig])
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := w.address(t, name)
+	config.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return w.kubelet.dial(ctx, network, address)
+	}
+	config.QPS = -1
+	return config
 }
 
 func (m *moving) write(ctx context.Context, name string) {

@@ -115,8 +115,7 @@ func summarise(s *scope, outcome error) {
 	status.Kubernetes.Version.Status = &p
 }
 
-// stage is the phase that status.kubernetesResources.version.status shows. It is
-// never WriteLimited: nothing here refuses writes.
+// stage is the phase that status.kubernetesResources.version.status shows.
 func stage(tenant *kamajiv1alpha1.TenantControlPlane) kamajiv1alpha1.VersionPhase {
 	status := &tenant.Status
 	configured := meta.IsStatusConditionTrue(status.Conditions, kamajiv1alpha1.TenantConfiguredCondition)
@@ -129,6 +128,8 @@ func stage(tenant *kamajiv1alpha1.TenantControlPlane) kamajiv1alpha1.VersionPhas
 		return kamajiv1alpha1.PhaseUpgrading
 	case status.Kubernetes.Deployment.ReadyReplicas == 0:
 		return kamajiv1alpha1.PhaseNotReady
+	case desired.WriteLimited(tenant) && meta.IsStatusConditionTrue(status.Conditions, kamajiv1alpha1.WorkloadReadyCondition):
+		return kamajiv1alpha1.PhaseWriteLimited
 	default:
 		return kamajiv1alpha1.PhaseReady
 	}

@@ -71,6 +71,9 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	if err := r.plan(ctx, s); err != nil {
 		return err
 	}
+	if argument := desired.WriteLimitConflict(s.tenant); argument != "" {
+		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "spec.writePermissions can't be enforced beside %s: remove it from spec.controlPlane.deployment.extraArgs.apiServer", argument)
+	}
 	document, err := kubeadm.ClusterConfiguration(kubeadmInput(s))
 	if err != nil {
 		return phase.Fatal(kamajiv1alpha1.InvalidSpecReason, "%v", err)

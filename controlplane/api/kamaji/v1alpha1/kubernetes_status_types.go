@@ -56,8 +56,7 @@ const (
 	PhaseNotReady VersionPhase = "NotReady"
 	// PhaseSleeping: scaled to zero on request.
 	PhaseSleeping VersionPhase = "Sleeping"
-	// PhaseWriteLimited: serves, and refuses writes as writePermissions demands.
-	// This release does not set it.
+	// PhaseWriteLimited: serves, and all pods refuse writes as writePermissions demands.
 	PhaseWriteLimited VersionPhase = "WriteLimited"
 )
 

@@ -83,8 +83,10 @@ type TenantControlPlaneSpec struct {
 	// +optional
 	DataStoreOverrides []DataStoreOverride `json:"dataStoreOverrides,omitempty"`
 
-	// writePermissions makes the tenant's API read-only in part or as a whole.
-	// This release does not enforce it, and the webhook warns of that.
+	// writePermissions makes the tenant's API read-only in part or as a whole. The
+	// API server itself enforces it, and nobody in the tenant can lift it. What runs
+	// the cluster goes on: control plane, kubelets, addons in kube-system, Leases,
+	// Events. A change replaces the pods.
 	// +optional
 	WritePermissions WritePermissions `json:"writePermissions,omitempty"`
 
