@@ -317,10 +317,11 @@ func (m *moving) oldCopy(t *testing.T) {
 
 func (m *moving) deletesBoth(t *testing.T) {
 	tn := m.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
+	address := m.address(t, name)
 	if err := m.client.Delete(t.Context(), tn); err != nil {
 		t.Fatal(err)
 	}
-	m.kubelet.stop(t, name, m.address(t, name))
+	m.kubelet.stop(t, name, address)
 	m.collect(t, name)
 	m.gone(t, tn)
 	for store, etcd := range map[string]*storagetest.Etcd{"default": m.etcd, "second": m.second} {
