@@ -138,7 +138,7 @@ func validate(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList
 			"the Service of the control plane has the same name: "+message))
 	}
 	problems = append(problems, validateVersion(before, tenant)...)
-	problems = append(problems, validateStorage(before, tenant)...)
+	problems = append(problems, validateStorage(tenant)...)
 	problems = append(problems, validateNetwork(tenant)...)
 	if argument := desired.WriteLimitConflict(tenant); argument != "" {
 		problems = append(problems, field.Forbidden(field.NewPath("spec", "writePermissions"),
@@ -173,7 +173,7 @@ func validateVersion(before, tenant *kamajiv1alpha1.TenantControlPlane) field.Er
 	return nil
 }
 
-func validateStorage(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
+func validateStorage(tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
 	var problems field.ErrorList
 	spec, path := &tenant.Spec, field.NewPath("spec")
 	if _, err := metav1.LabelSelectorAsSelector(spec.DataStoreSelector); err != nil {

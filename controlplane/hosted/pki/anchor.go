@@ -4,7 +4,6 @@ package pki
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -168,8 +167,6 @@ func (a anchor) advance() anchor {
 type tokens struct {
 	key, next, previous []byte
 }
-
-var errNoKey = errors.New("there is none")
 
 func readTokens(data map[string][]byte) (t tokens, repaired bool, err error) {
 	t = tokens{key: data["sa.key"], next: data[nextKey], previous: data[previousPublic]}
