@@ -180,8 +180,7 @@ func (w *world) drift(t *testing.T) {
 		}
 		return ""
 	})
-	w.pods(t, name, 2)
-	w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
+	w.serve(t, name, 2)
 }
 
 // unlabelled takes the labels off the authority, so that the cache loses it.
@@ -256,8 +255,7 @@ func (w *world) paused(t *testing.T) {
 		}
 		return ""
 	})
-	w.pods(t, name, 2)
-	w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
+	w.serve(t, name, 2)
 }
 
 func (w *world) deletion(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -148,6 +149,18 @@ func (w *world) tunnel(t *testing.T) {
 
 // paced starts two tenants of which only one may start at a time.
 func (w *world) paced(t *testing.T) {
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "cores"}}
+	w.create(t, node)
+	node.Status.Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("3")}
+	if err := w.client.Status().Update(t.Context(), node); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually(t, func(context.Context) string {
+		if have := w.byCPU(); have != 12 {
+			return fmt.Sprintf("three processors allow %d starts", have)
+		}
+		return ""
+	})
 	w.starts.Store(1)
 	defer w.starts.Store(100)
 	for _, tenant := range []string{"first", "second"} {

@@ -197,12 +197,16 @@ func (w *world) preflight(t *testing.T) {
 // wipe loses the status, as `clusterctl move` does.
 func (w *world) wipe(t *testing.T) {
 	t.Helper()
-	tn := &kamajiv1alpha1.TenantControlPlane{}
-	if err := w.client.Get(t.Context(), key, tn); err != nil {
-		t.Fatal(err)
-	}
-	tn.Status = kamajiv1alpha1.TenantControlPlaneStatus{}
-	if err := w.client.Status().Update(t.Context(), tn); err != nil {
-		t.Fatal(err)
-	}
+	w.eventually(t, func(ctx context.Context) string {
+		tn := &kamajiv1alpha1.TenantControlPlane{}
+		if err := w.client.Get(ctx, key, tn); err != nil {
+			return err.Error()
+		}
+		tn.Status = kamajiv1alpha1.TenantControlPlaneStatus{}
+		// The engine may write at the same moment.
+		if err := w.client.Status().Update(ctx, tn); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }

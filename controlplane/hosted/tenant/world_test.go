@@ -39,6 +39,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/etcd"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/tenant"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
 )
 
@@ -59,6 +60,8 @@ type world struct {
 	stores  *storage.Pool
 	// starts is how many tenants may start at once.
 	starts atomic.Int32
+	// byCPU is how many could by the processors of the nodes.
+	byCPU func() int
 }
 
 func start(t *testing.T) *world {
@@ -89,6 +92,9 @@ func start(t *testing.T) *world {
 	w.stores = storage.NewPool(storage.Openers{etcd.Name: etcd.Open})
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := storage.IndexUsers(ctx, mgr.GetFieldIndexer(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if w.byCPU, err = tenant.StartsByCPU(ctx, mgr.GetCache()); err != nil {
 		t.Fatal(err)
 	}
 	stores := &datastore.Reconciler{Client: mgr.GetClient(), Secrets: mgr.GetAPIReader(), Pool: w.stores, Recorder: mgr.GetEventRecorder("test")}
@@ -223,6 +229,27 @@ func (w *world) pods(t *testing.T, name string, ready int32) {
 	if err := w.client.Status().Update(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// serve is pods for as long as the tenant is not Ready: on a busy machine a change
+// may be rolled out a moment later than the one that was waited for.
+func (w *world) serve(t *testing.T, name string, ready int32) {
+	t.Helper()
+	w.eventually(t, func(ctx context.Context) string {
+		tn := &kamajiv1alpha1.TenantControlPlane{}
+		if err := w.client.Get(ctx, types.NamespacedName{Namespace: system, Name: name}, tn); err != nil {
+			return err.Error()
+		}
+		d := w.deployment(t, name)
+		if meta.IsStatusConditionTrue(tn.Status.Conditions, phase.Ready) && d.Status.ObservedGeneration == d.Generation {
+			return ""
+		}
+		if d.Status.ObservedGeneration != d.Generation {
+			w.pods(t, name, ready)
+		}
+		text, _ := yaml.Marshal(tn.Status.Conditions)
+		return "not Ready:\n" + string(text)
+	})
 }
 
 // collect does what the garbage collector does for a Deployment that is deleted
