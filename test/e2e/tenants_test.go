@@ -40,7 +40,11 @@ spec:
   kubernetes:
     version: %s
     kubelet: {}
-  addons: {coreDNS: {}, kubeProxy: {}, konnectivity: {}}
+  addons:
+    coreDNS: {}
+    kubeProxy: {}
+    # The lab builds one release of it, which serves earlier tenants as well.
+    konnectivity: {server: {port: 8132, version: v0.36.0}, agent: {version: v0.36.0}}
 `, t.name, quickstart.Namespace, t.dataStore, t.replicas, t.version)
 }
 

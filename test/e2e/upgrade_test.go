@@ -48,6 +48,7 @@ var _ = Describe("Upgrade across two minors", Ordered, Label("full"), func() {
 		})).To(Succeed())
 		Expect(settled(ctx, l, t.name, quickstart.Version)).To(Succeed())
 		Expect(customer.failed()).To(BeEmpty(), "%d requests", customer.asked)
+		Expect(seen).To(HaveKey(binaries.Earlier["1.35"]))
 	})
 
 	It("refuses to go back", func(ctx SpecContext) {

@@ -152,9 +152,11 @@ func (l *Lab) Apply(ctx context.Context, kubeconfig, manifest string) error {
 }
 
 func (l *Lab) clusterctl(ctx context.Context, environment []string, args ...string) (string, error) {
+	// Upgrades by several minors go through the releases that the lab can build.
+	steps := "KAMAJI_UPGRADE_STEPS=" + strings.Join([]string{binaries.Earlier["1.34"], binaries.Earlier["1.35"]}, ",")
 	return command.Command{
 		Args: append([]string{l.programs.Path("clusterctl"), "--config", l.repository.Config}, args...),
-		Env:  append(append([]string{"KUBECONFIG=" + l.Kubeconfig}, l.repository.Environment...), environment...),
+		Env:  append(append([]string{"KUBECONFIG=" + l.Kubeconfig, steps}, l.repository.Environment...), environment...),
 	}.Output(ctx)
 }
 
