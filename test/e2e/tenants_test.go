@@ -55,6 +55,9 @@ func create(ctx context.Context, l *quickstart.Lab, tenants ...tenant) {
 	}
 	for _, t := range tenants {
 		ExpectWithOffset(1, settled(ctx, l, t.name, t.version)).To(Succeed())
+		// Ready means that one pod serves; the Deployment waits for all.
+		_, err := l.Kubectl(ctx, "-n", quickstart.Namespace, "rollout", "status", "deployment", t.name, "--timeout", "5m")
+		ExpectWithOffset(1, err).NotTo(HaveOccurred())
 	}
 }
 
