@@ -123,7 +123,10 @@ func startPrometheus(ctx context.Context, log *progress.Log, l *quickstart.Lab) 
 		configuration += fmt.Sprintf("- {job_name: %s, scheme: https, tls_config: {insecure_skip_verify: true}, authorization: {credentials: %s}, static_configs: [{targets: ['%s:8443']}]}\n",
 			job.name, token, address)
 	}
-	configuration += "- {job_name: kamaji-gateway, static_configs: [{targets: ['127.0.0.1:9902']}]}\n"
+	gateway, err := l.Kubectl(ctx, "-n", "kamaji-system", "get", "daemonset", "kamaji-gateway-default", "-o",
+		"jsonpath={.spec.template.spec.containers[0].readinessProbe.httpGet.host}:9902")
+	Expect(err).NotTo(HaveOccurred())
+	configuration += fmt.Sprintf("- {job_name: kamaji-gateway, static_configs: [{targets: ['%s']}]}\n", gateway)
 	_, err = command.Command{Args: []string{"docker", "exec", "-i", node, "sh", "-c", "cat > /run/prometheus.yml"}, Stdin: strings.NewReader(configuration)}.Output(ctx)
 	Expect(err).NotTo(HaveOccurred())
 	Expect(command.Run(ctx, "docker", "cp", "/usr/bin/prometheus", node+":/usr/local/bin/prometheus")).To(Succeed())
