@@ -35,7 +35,7 @@ var _ = Describe("Dashboards", Ordered, Label("full"), func() {
 	})
 	AfterAll(func(ctx SpecContext) {
 		Expect(command.Run(ctx, "docker", "exec", node, "pkill", "-x", "prometheus")).To(Succeed())
-		_, err := l.Kubectl(ctx, "delete", "-f", metricsReader(ctx))
+		_, err := l.Kubectl(ctx, "delete", "--ignore-not-found", "-f", metricsReader(ctx))
 		Expect(err).NotTo(HaveOccurred())
 	})
 
