@@ -21,7 +21,12 @@ const second = "second"
 // has run. Nothing is done on the worker.
 func Migration() []Step {
 	return []Step{
-		{"the lab runs", func(ctx context.Context, l *Lab) error { return l.Prepare(ctx) }},
+		{"the lab runs, and " + Demo + " has one worker", func(ctx context.Context, l *Lab) error {
+			if err := l.Prepare(ctx); err != nil {
+				return err
+			}
+			return l.OneFree(ctx)
+		}},
 		{"a second etcd", secondStore},
 		{Demo + " moves there, and everything written before is there", func(ctx context.Context, l *Lab) error { return l.migrate(ctx, second, nil) }},
 		{"the worker runs a new pod and removes it", func(ctx context.Context, l *Lab) error { return l.workerFollows(ctx, "migrated") }},
