@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -25,6 +24,7 @@ import (
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/quickstart"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/samples"
 )
 
 // bench is access to the management cluster, as its administrator, and to the metrics of the control-plane manager.
@@ -126,37 +126,17 @@ func (b *bench) costs(ctx context.Context) (costs, error) {
 		return costs{}, err
 	}
 	out := costs{
-		cpu: sum(metrics, "process_cpu_seconds_total"),
+		cpu: samples.Sum(metrics, "process_cpu_seconds_total"),
 		// Leases are renewed by PUT, everything else is applied or patched.
-		writes: sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="POST"`) +
-			sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="PATCH"`) +
-			sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="DELETE"`),
+		writes: samples.Sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="POST"`) +
+			samples.Sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="PATCH"`) +
+			samples.Sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="DELETE"`),
 	}
 	for _, verb := range []string{"APPLY", "PATCH", "PUT", "POST"} {
-		out.dataStoreWrites += sum(string(server), "apiserver_request_total", `resource="datastores"`, fmt.Sprintf("verb=%q", verb))
+		out.dataStoreWrites += samples.Sum(string(server), "apiserver_request_total", `resource="datastores"`, fmt.Sprintf("verb=%q", verb))
 	}
 	out.memory, err = pss(func(program, _ string) bool { return filepath.Base(program) == "controlplane-manager" })
 	return out, err
-}
-
-// sum adds up the samples of a metric that have all labels.
-func sum(text, metric string, labels ...string) float64 {
-	total := 0.0
-next:
-	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, metric+"{") && !strings.HasPrefix(line, metric+" ") {
-			continue
-		}
-		for _, label := range labels {
-			if !strings.Contains(line, label) {
-				continue next
-			}
-		}
-		if value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " ")+1:]), 64); err == nil {
-			total += value
-		}
-	}
-	return total
 }
 
 // pods counts restarts of all containers, and the pods that were made, by the ReplicaSets' own count of names seen.

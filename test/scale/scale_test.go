@@ -41,6 +41,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/samples"
 )
 
 const (
@@ -315,16 +316,16 @@ func (w *world) usage(t *testing.T) usage {
 		t.Fatal(err)
 	}
 	u := usage{
-		engine: total(text, "process_cpu_seconds_total"), resident: total(text, "process_resident_memory_bytes") / (1 << 20),
-		server: total(server, "process_cpu_seconds_total"), etcd: children(t, "etcd"),
+		engine: samples.Sum(text, "process_cpu_seconds_total"), resident: samples.Sum(text, "process_resident_memory_bytes") / (1 << 20),
+		server: samples.Sum(server, "process_cpu_seconds_total"), etcd: children(t, "etcd"),
 	}
 	// Requests to tenants have another host.
 	host := strings.Trim(strings.TrimPrefix(w.admin.Host, "https://"), "/")
 	for _, method := range []string{"POST", "PATCH", "PUT", "DELETE"} {
-		u.writes += total(text, "rest_client_requests_total", fmt.Sprintf("host=%q", host), fmt.Sprintf("method=%q", method))
+		u.writes += samples.Sum(text, "rest_client_requests_total", fmt.Sprintf("host=%q", host), fmt.Sprintf("method=%q", method))
 	}
 	for _, verb := range []string{"APPLY", "PATCH", "PUT"} {
-		u.dataStoreWrites += total(server, "apiserver_request_total", `resource="datastores"`, fmt.Sprintf("verb=%q", verb))
+		u.dataStoreWrites += samples.Sum(server, "apiserver_request_total", `resource="datastores"`, fmt.Sprintf("verb=%q", verb))
 	}
 	return u
 }
@@ -382,26 +383,6 @@ func verdict(ok bool) string {
 func (w *world) scrape(ctx context.Context) (string, error) {
 	output, err := exec.CommandContext(ctx, "curl", "-sf", "http://"+w.metrics+"/metrics").Output()
 	return string(output), err
-}
-
-// total adds up the samples of a metric that have all labels.
-func total(text, metric string, labels ...string) float64 {
-	sum := 0.0
-next:
-	for line := range strings.Lines(text) {
-		if !strings.HasPrefix(line, metric+"{") && !strings.HasPrefix(line, metric+" ") {
-			continue
-		}
-		for _, label := range labels {
-			if !strings.Contains(line, label) {
-				continue next
-			}
-		}
-		if value, err := strconv.ParseFloat(strings.TrimSpace(line[strings.LastIndex(line, " ")+1:]), 64); err == nil {
-			sum += value
-		}
-	}
-	return sum
 }
 
 // children is the CPU time, in seconds, of this process's children of that name.
