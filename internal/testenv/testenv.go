@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -30,10 +29,19 @@ func Assets() string {
 	return filepath.Join(cache, "cluster-api-provider-kamaji", "assets")
 }
 
-// Root is the repository's folder.
+// Root is the repository's folder: the nearest one above the working directory, which for a test is its package, that has a go.mod.
+// Positions in the source would not tell it for tests that are built with -trimpath.
 func Root() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+	dir, err := os.Getwd()
+	if err != nil {
+		panic(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+	}
+	panic("tests run outside of the repository")
 }
 
 // Start runs a management API server with the CRDs found in crdPaths (folders or files, relative to the repository)
