@@ -134,7 +134,7 @@ func (w *world) newCluster(t testing.TB, etcd, name string) *cluster {
 	at := endpoint.Server{Host: advertised, Port: int32(c.Port)}
 	c.endpoint = endpoint.Endpoint{
 		Worker: at, InCluster: at, Client: endpoint.Server{Host: c.Hostname, Port: int32(w.gateway.Port)}, Gateway: true,
-		Names: []string{c.Hostname}, Addresses: []string{advertised},
+		Names: []string{c.Hostname}, Addresses: []string{advertised, w.gateway.PrivateAddress.String()},
 	}
 	sans, err := pki.ServingSANs(c.object, c.endpoint)
 	must(t, err)

@@ -26,6 +26,7 @@ var behaviours = []struct {
 	{"one direction may end before the other", halfClose},
 	{"endpoints change under open streams", endpointsChange},
 	{"an endpoint that is down is passed over", endpointDown},
+	{"a tenant without endpoints is refused at once", asleep},
 	{"tenants come and go alone", comeAndGo},
 	{"draining takes no more and cuts nothing", draining},
 }
@@ -239,6 +240,25 @@ func endpointDown(t *testing.T, p plane) {
 	p.start(t, w)
 	for range 8 {
 		open(t, visit{to: w.public(), name: n.Hostname}, "a survivor")
+	}
+}
+
+// asleep is about a control plane that was scaled to zero. connect fails the test for a client that is kept waiting.
+func asleep(t *testing.T, p plane) {
+	w := newWorld(t)
+	n, other := w.newTenant(t, "a"), w.newTenant(t, "b")
+	w.set(t, n.Tenant, route.Backends{})
+	p.start(t, w)
+	ways := []visit{{to: w.public(), name: n.Hostname}, {to: w.private(), name: n.Hostname}, {to: w.own(n.Tenant)}, {to: w.address(n.Tenant)}}
+	for _, v := range ways {
+		if _, got := connect(t, v); got != "" {
+			t.Errorf("a sleeping tenant's connection reaches %s", got)
+		}
+	}
+	open(t, visit{to: w.public(), name: other.Hostname}, "b apiserver")
+	w.set(t, n.Tenant, n.backends)
+	for _, v := range ways {
+		until(t, "the tenant is awake", func() bool { _, got := connect(t, v); return got == "a apiserver" })
 	}
 }
 

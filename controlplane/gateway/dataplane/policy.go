@@ -19,6 +19,7 @@ const (
 	badName  relay.Reason = "bad_server_name" // the server name is no DNS name
 	unsaid   relay.Reason = "no_server_name"  // none was sent, where routes are told apart by it
 	stranger relay.Reason = "source_refused"  // the route takes no connections from this source
+	asleep   relay.Reason = "no_endpoint"     // the tenant has none: it sleeps, or starts
 	attempts              = 3                 // endpoints tried for one connection
 )
 
@@ -62,6 +63,9 @@ func (p *policy) Route(in relay.Incoming) (relay.Flow, *relay.Refusal) {
 	if !settings.Allows(in.Client.Addr()) {
 		backend.Account.Refused.Add(1)
 		return nil, &relay.Refusal{Reason: stranger, Alert: alertAccessDenied}
+	}
+	if !backend.Awake() {
+		return nil, &relay.Refusal{Reason: asleep, Alert: alertInternalError}
 	}
 	if !r.Acquire() {
 		backend.Account.Refused.Add(1)
@@ -126,7 +130,7 @@ func (p *policy) Rejected(in relay.Incoming, why relay.Reason) {
 	if name, err := in.Hello.ServerName(); err == nil {
 		entry.SNI = string(name)
 	}
-	if why == stranger || why == tooMany {
+	if why == stranger || why == tooMany || why == asleep {
 		if r, _ := p.find(e, in); r != nil {
 			entry.Route = r.Name
 		}

@@ -208,6 +208,7 @@ func (l *loop) dial(c *conn, failed error) {
 	for {
 		addr, timeout, ok := c.flow.Next(failed)
 		if !ok {
+			_, _ = write(c.client.fd, alert(internalError))
 			l.end(c, ConnectFailed)
 			return
 		}
@@ -304,6 +305,9 @@ func (l *loop) refuse(c *conn, why *Refusal) {
 	c.client.readable = true
 	l.linger(c)
 }
+
+// internalError is the TLS alert for what is not the client's fault.
+const internalError = 80
 
 // alert is a fatal TLS alert: a record of type alert, TLS 1.2, 2 bytes.
 func alert(what byte) []byte { return []byte{21, 3, 3, 0, 2, 2, what} }

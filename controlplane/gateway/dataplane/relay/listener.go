@@ -190,7 +190,6 @@ func (l *loop) admit(n *Listener, fd int, client netip.AddrPort) {
 // shed turns a connection away at once. What it sent is read, because closing a socket with unread data resets the connection, and
 // the client would not see why.
 func (l *loop) shed(fd int) {
-	const internalError = 80
 	if n, err := read(int32(fd), l.buffer); n > 0 && err == nil {
 		_, _ = write(int32(fd), alert(internalError))
 	}

@@ -115,6 +115,12 @@ func (b *Backend) put(addresses []Address) {
 	b.endpoints.Store(&next)
 }
 
+// Awake tells whether there is an endpoint for new connections.
+func (b *Backend) Awake() bool {
+	list := b.endpoints.Load()
+	return list != nil && slices.ContainsFunc(*list, func(e *Endpoint) bool { return !e.draining })
+}
+
 // Pick chooses the endpoint for a connection and counts it in; nil when there is none. Endpoints in
 // tried are left out. Connections go where the fewest are. With spread, for konnectivity agents, the
 // endpoint to which this source has the fewest comes first: an agent dials the one address it knows
