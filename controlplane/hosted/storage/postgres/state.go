@@ -93,7 +93,8 @@ func (d *driver) read(ctx context.Context, q querier, tenant storage.Tenant) (st
 // claim tells whose an object with this comment is: the tenant's, somebody
 // else's, or nobody's that is known.
 func claim(comment string, tenant storage.Tenant) (mine, taken bool) {
-	mine = comment == commentPrefix+tenant.Owner
+	owned, _, _ := strings.Cut(comment, frozenMark)
+	mine = owned == commentPrefix+tenant.Owner
 	return mine, comment != "" && !mine
 }
 

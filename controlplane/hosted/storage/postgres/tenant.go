@@ -156,7 +156,8 @@ func (d *driver) ensureDatabase(ctx context.Context, conn *pgxpool.Conn, tenant 
 	name, owner, b := quoted(tenant.Schema), quoted(tenant.User), s.database
 	doing := "setting up database " + tenant.Schema
 	mine, _ := claim(b.comment, tenant)
-	if b.exists && mine && b.owner == tenant.User && b.open && !b.public {
+	frozen := strings.Contains(b.comment, frozenMark)
+	if b.exists && mine && b.owner == tenant.User && b.open && !b.public && !frozen {
 		return nil
 	}
 	if !s.role.ours {
@@ -182,9 +183,6 @@ func (d *driver) ensureDatabase(ctx context.Context, conn *pgxpool.Conn, tenant 
 		return d.explain(err, doing)
 	}
 	var statements []string
-	if b.owner != tenant.User {
-		statements = append(statements, "ALTER DATABASE "+name+" OWNER TO "+owner)
-	}
 	if b.public {
 		statements = append(statements, "REVOKE ALL ON DATABASE "+name+" FROM PUBLIC")
 	}
@@ -194,7 +192,10 @@ func (d *driver) ensureDatabase(ctx context.Context, conn *pgxpool.Conn, tenant 
 	if !b.open {
 		statements = append(statements, "ALTER DATABASE "+name+" WITH ALLOW_CONNECTIONS true")
 	}
-	return d.do(ctx, conn, doing, statements...)
+	if err := d.do(ctx, conn, doing, statements...); err != nil || b.owner == tenant.User && !frozen {
+		return err
+	}
+	return d.giveBack(ctx, tenant)
 }
 
 // ensureLogin connects as the tenant: that alone tells whether the password is

@@ -31,8 +31,9 @@ type Postgres struct {
 	dir string
 	cmd *exec.Cmd
 
-	mu    sync.Mutex
-	conns map[string]*pgx.Conn
+	mu sync.Mutex
+	// conns are idle ones, by who has made them and whereto.
+	conns map[string][]*pgx.Conn
 }
 
 // Rules of pg_hba.conf for SetAccess.
@@ -50,7 +51,7 @@ func StartPostgres(t testing.TB) *Postgres {
 	t.Helper()
 	bin := filepath.Dir(program(t, "/usr/lib/postgresql/*/bin/postgres", "postgresql"))
 	out := &log{}
-	p := &Postgres{Authority: NewAuthority(t), Log: out, dir: owned(t), conns: map[string]*pgx.Conn{}}
+	p := &Postgres{Authority: NewAuthority(t), Log: out, dir: owned(t), conns: map[string][]*pgx.Conn{}}
 	password := storage.NewPassword()
 	write(t, filepath.Join(p.dir, "password"), []byte(password))
 	data := filepath.Join(p.dir, "data")
@@ -85,7 +86,7 @@ func StartPostgres(t testing.TB) *Postgres {
 	}
 	deadline := time.Now().Add(time.Minute)
 	for {
-		_, err := p.admin("postgres")
+		err := p.Exec("postgres", "SELECT 1")
 		if err == nil {
 			return p
 		}
@@ -124,57 +125,77 @@ func (p *Postgres) SetAccess(t testing.TB, rules string) {
 
 // Exec runs a statement as superuser.
 func (p *Postgres) Exec(database, statement string) error {
-	conn, err := p.admin(database)
-	if err != nil {
+	return p.admin(database, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(context.Background(), statement)
 		return err
-	}
-	defer p.leave(conn, database)
-	_, err = conn.Exec(context.Background(), statement)
-	return err
-}
-
-// leave closes a superuser's connection to a tenant's database: it would be in the
-// way of a lesser administrator who deletes it.
-func (p *Postgres) leave(conn *pgx.Conn, database string) {
-	if database == "postgres" {
-		return
-	}
-	process := conn.PgConn().PID()
-	_ = conn.Close(context.Background())
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-		if n, err := p.Text("postgres", `SELECT count(*)::text FROM pg_stat_activity WHERE pid = $1`, process); err != nil || n == "0" {
-			return
-		}
-	}
+	})
 }
 
 // Text is the result of a query for one text, as superuser.
 func (p *Postgres) Text(database, query string, args ...any) (string, error) {
-	conn, err := p.admin(database)
-	if err != nil {
-		return "", err
-	}
-	defer p.leave(conn, database)
 	var out string
-	err = conn.QueryRow(context.Background(), query, args...).Scan(&out)
+	err := p.admin(database, func(conn *pgx.Conn) error { return conn.QueryRow(context.Background(), query, args...).Scan(&out) })
 	return out, err
 }
 
-func (p *Postgres) admin(database string) (*pgx.Conn, error) {
-	return p.connect(p.Config.Username, database, storage.Credentials{Password: p.Config.Password})
+// admin runs work as superuser. Its connection to a tenant's database is closed at
+// once: it would be in the way of a lesser administrator who deletes it.
+func (p *Postgres) admin(database string, work func(*pgx.Conn) error) error {
+	credentials := storage.Credentials{Password: p.Config.Password}
+	if database == "postgres" {
+		return p.as(p.Config.Username, database, credentials, work)
+	}
+	conn, err := p.connect(p.Config.Username, database, credentials)
+	if err != nil {
+		return err
+	}
+	err = work(conn)
+	process := conn.PgConn().PID()
+	_ = conn.Close(context.Background())
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		if n, err := p.Text("postgres", `SELECT count(*)::text FROM pg_stat_activity WHERE pid = $1`, process); err != nil || n == "0" {
+			break
+		}
+	}
+	return err
 }
 
-// connect returns an open connection, or makes one.
-func (p *Postgres) connect(user, database string, credentials storage.Credentials) (*pgx.Conn, error) {
+// as runs work on a connection of its own, which is kept for the next call.
+func (p *Postgres) as(user, database string, credentials storage.Credentials, work func(*pgx.Conn) error) error {
 	id := user + "/" + database + "/" + credentials.Password + string(credentials.Certificate)
+	conn, err := p.take(id)
+	if conn == nil {
+		if conn, err = p.connect(user, database, credentials); err != nil {
+			return err
+		}
+	}
+	err = work(conn)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if conn, ok := p.conns[id]; ok {
+	p.conns[id] = append(p.conns[id], conn)
+	return err
+}
+
+// take returns an open connection that nobody uses, nil if there is none.
+func (p *Postgres) take(id string) (*pgx.Conn, error) {
+	for {
+		p.mu.Lock()
+		idle := p.conns[id]
+		if len(idle) == 0 {
+			p.mu.Unlock()
+			return nil, nil
+		}
+		conn := idle[len(idle)-1]
+		p.conns[id] = idle[:len(idle)-1]
+		p.mu.Unlock()
 		if conn.Ping(context.Background()) == nil {
 			return conn, nil
 		}
-		delete(p.conns, id)
+		_ = conn.Close(context.Background())
 	}
+}
+
+func (p *Postgres) connect(user, database string, credentials storage.Credentials) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig("postgres://" + p.Config.Endpoints[0] + "/" + database + "?sslmode=disable&connect_timeout=5")
 	if err != nil {
 		return nil, err
@@ -190,11 +211,7 @@ func (p *Postgres) connect(user, database string, credentials storage.Credential
 		}
 		config.TLSConfig.Certificates = []tls.Certificate{pair}
 	}
-	conn, err := pgx.ConnectConfig(context.Background(), config)
-	if err == nil {
-		p.conns[id] = conn
-	}
-	return conn, err
+	return pgx.ConnectConfig(context.Background(), config)
 }
 
 // split cuts a key of the contract into database and the rest.
@@ -203,33 +220,51 @@ func split(key string) (database, name string) {
 	return database, name
 }
 
-// Put implements Store: in a table like that of kine.
+// ExecAs runs statements as a tenant, in its database.
+func (p *Postgres) ExecAs(tenant storage.Tenant, credentials storage.Credentials, statements string) error {
+	return p.as(tenant.User, tenant.Schema, credentials, func(conn *pgx.Conn) error {
+		_, err := conn.Exec(context.Background(), statements, pgx.QueryExecModeSimpleProtocol)
+		return err
+	})
+}
+
+// Put implements Store: as kine does, in a table like that of kine.
 func (p *Postgres) Put(tenant storage.Tenant, credentials storage.Credentials, key, value string) error {
 	database, name := split(key)
-	conn, err := p.connect(tenant.User, database, credentials)
-	if err != nil {
-		return err
-	}
-	_, err = conn.Exec(context.Background(), `INSERT INTO kine VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = $2`, name, value)
-	if err != nil && strings.Contains(err.Error(), `"kine" does not exist`) {
-		if _, err := conn.Exec(context.Background(), `CREATE TABLE kine (name text PRIMARY KEY, value text)`); err != nil {
+	return p.as(tenant.User, database, credentials, func(conn *pgx.Conn) error {
+		put := func() error {
+			_, err := conn.Exec(context.Background(), `
+INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value, old_value)
+SELECT $1, CASE WHEN p.id IS NULL THEN 1 ELSE 0 END, 0, coalesce(CASE WHEN p.created = 1 THEN p.id ELSE p.create_revision END, 0), coalesce(p.id, 0), 0, $2, p.value
+FROM (SELECT) one LEFT JOIN LATERAL (SELECT * FROM kine WHERE name = $1 ORDER BY id DESC LIMIT 1) p ON true`, "/registry/"+name, []byte(value))
 			return err
 		}
-		_, err = conn.Exec(context.Background(), `INSERT INTO kine VALUES ($1, $2)`, name, value)
-	}
-	return err
+		err := put()
+		if err != nil && strings.Contains(err.Error(), `"kine" does not exist`) {
+			for _, statement := range []string{
+				`CREATE TABLE IF NOT EXISTS kine (id BIGSERIAL PRIMARY KEY, name text COLLATE "C", created INTEGER, deleted INTEGER,
+				create_revision BIGINT, prev_revision BIGINT, lease INTEGER, value bytea, old_value bytea)`,
+				`CREATE UNIQUE INDEX IF NOT EXISTS kine_name_prev_revision_uindex ON kine (name, prev_revision)`,
+				`CREATE INDEX IF NOT EXISTS kine_list_query_index ON kine (name, id DESC, deleted)`,
+			} {
+				if _, err := conn.Exec(context.Background(), statement); err != nil {
+					return err
+				}
+			}
+			err = put()
+		}
+		return err
+	})
 }
 
 // Value implements Store.
 func (p *Postgres) Value(tenant storage.Tenant, credentials storage.Credentials, key string) (string, error) {
 	database, name := split(key)
-	conn, err := p.connect(tenant.User, database, credentials)
-	if err != nil {
-		return "", err
-	}
-	var out string
-	err = conn.QueryRow(context.Background(), `SELECT value FROM kine WHERE name = $1`, name).Scan(&out)
-	return out, err
+	var out []byte
+	err := p.as(tenant.User, database, credentials, func(conn *pgx.Conn) error {
+		return conn.QueryRow(context.Background(), `SELECT value FROM kine WHERE name = $1 ORDER BY id DESC LIMIT 1`, "/registry/"+name).Scan(&out)
+	})
+	return string(out), err
 }
 
 // Keys implements Store. It returns -1 when PostgreSQL does not answer.
@@ -247,7 +282,7 @@ func (p *Postgres) Keys(prefix string) int {
 	} else if n == "0" {
 		return 0
 	}
-	if n, err = p.Text(database, `SELECT count(*)::text FROM kine`); err != nil {
+	if n, err = p.Text(database, `SELECT count(DISTINCT name)::text FROM kine WHERE name LIKE '/%'`); err != nil {
 		return -1
 	}
 	return atoi(n)
