@@ -153,7 +153,10 @@ func coreDNSDeployment(tenant *kamajiv1alpha1.TenantControlPlane) *appsv1.Deploy
 						PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
 							Weight: 100,
 							PodAffinityTerm: corev1.PodAffinityTerm{
-								LabelSelector: &metav1.LabelSelector{MatchLabels: coreDNSLabels()}, TopologyKey: corev1.LabelHostname,
+								LabelSelector: &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{
+									{Key: "k8s-app", Operator: metav1.LabelSelectorOpIn, Values: []string{"kube-dns"}},
+								}},
+								TopologyKey: corev1.LabelHostname,
 							},
 						}},
 					}},

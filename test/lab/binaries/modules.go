@@ -87,24 +87,32 @@ var modules = []module{
 
 // Earlier lists the earlier Kubernetes versions that the lab can build, by
 // minor, as pinned in modules/kubernetes-earlier. They are built when named.
-var Earlier = map[string]string{"1.31": "v1.31.0", "1.33": "v1.33.0", "1.34": "v1.34.1", "1.35": "v1.35.4"}
+var Earlier = map[string]string{
+	"1.30": "v1.30.4", "1.31": "v1.31.0", "1.32": "v1.32.2", "1.33": "v1.33.0", "1.34": "v1.34.1", "1.35": "v1.35.4",
+}
 
 // EarlierModule is the name of the module, and of its program, of an earlier
 // Kubernetes, for example "kubernetes-1.35".
 func EarlierModule(minor string) string { return "kubernetes-" + minor }
 
+// KubeadmModule is the name of the module, and of its program, of the kubeadm of an
+// earlier Kubernetes on its own: it takes a tenth of the time to build.
+func KubeadmModule(minor string) string { return "kubeadm-" + minor }
+
 // onDemand is what the lab builds only when it's named: what few tests need.
 func onDemand() []module {
 	var list []module
 	for _, minor := range slices.Sorted(maps.Keys(Earlier)) {
-		m := module{
+		kubernetes := module{
 			name: EarlierModule(minor), programs: map[string]string{EarlierModule(minor): "."}, flags: stamp(Earlier[minor]),
 			folder: "kubernetes-earlier", modfile: minor + ".mod",
 		}
+		kubeadm := kubernetes
+		kubeadm.name, kubeadm.programs = KubeadmModule(minor), map[string]string{KubeadmModule(minor): "k8s.io/kubernetes/cmd/kubeadm"}
 		if minor >= "1.34" {
-			m.tags = "node"
+			kubernetes.tags = "node"
 		}
-		list = append(list, m)
+		list = append(list, kubernetes, kubeadm)
 	}
 	return list
 }
