@@ -3,8 +3,6 @@
 package tenant
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -145,12 +143,8 @@ func (q *starts) counting(now time.Time) int {
 // pace lets the pods of a tenant start, or says that they have to wait. Only what
 // starts pods is paced: not a change of replicas, and not the way back to pods
 // that run.
-func (r *Reconciler) pace(ctx context.Context, s *scope, wanted *appsv1.Deployment) error {
+func (r *Reconciler) pace(s *scope, live, wanted *appsv1.Deployment) error {
 	key := client.ObjectKeyFromObject(s.tenant)
-	live := &appsv1.Deployment{}
-	if err := r.Client.Get(ctx, key, live); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading Deployment %s: %w", key, err)
-	}
 	same := live.Annotations[desired.TemplateAnnotation] == wanted.Annotations[desired.TemplateAnnotation]
 	awake := live.UID != "" && ptr.Deref(live.Spec.Replicas, 1) > 0
 	if s.tenant.Replicas() == 0 || same && awake || s.course.Failed != "" {

@@ -144,6 +144,8 @@ type scope struct {
 	routes []*gatewayv1.TLSRoute
 	// deployment is the live one, nil before the workload was applied.
 	deployment *appsv1.Deployment
+	// held is what a change of the pods waits for, nil if it was written.
+	held error
 
 	// record is that of a migration, nil if there was none.
 	record *migration.Record

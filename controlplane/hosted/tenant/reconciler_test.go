@@ -69,6 +69,7 @@ func TestLife(t *testing.T) {
 	t.Run("the user's own authority", w.ownAuthority)
 	t.Run("paused", w.paused)
 	t.Run("scaling", w.scaling)
+	t.Run("changes in quick succession", w.pending)
 	t.Run("konnectivity on and off", w.tunnel)
 	t.Run("upgrades", w.upgrades)
 	t.Run("starts are paced", w.paced)

@@ -7,10 +7,8 @@ import (
 	"errors"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
@@ -97,6 +95,9 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	reportPublished(s, objects)
 	err = rollout(s.deployment, s.tenant.Replicas())
 	r.paced(s, err)
+	if s.held != nil {
+		return s.held
+	}
 	if err != nil {
 		reason, message := phase.Outcome(err)
 		return phase.Wait(reason, "%s%s", message, s.way())
@@ -105,61 +106,6 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 		return phase.Wait(kamajiv1alpha1.RolloutInProgressReason, "waits for pods of the version before to stop%s", s.way())
 	}
 	return nil
-}
-
-// write applies everything the pods mount before the pods: a kubelet that finds
-// a Secret missing tries again only after half a second or more. The Service was
-// applied by an earlier step of the same pass.
-func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Object) error {
-	members := set(s.tenant, s.routesUsable)
-	members.Label(objects)
-	w := r.writer()
-	var wanted *appsv1.Deployment
-	var first []client.Object
-	for _, object := range objects {
-		switch o := object.(type) {
-		case *appsv1.Deployment:
-			wanted = o
-		case *corev1.Service:
-		default:
-			first = append(first, object)
-		}
-	}
-	if _, err := w.All(ctx, first); err != nil {
-		return err
-	}
-	if err := r.pace(ctx, s, wanted); err != nil {
-		return err
-	}
-	s.deployment = wanted
-	if _, err := w.Apply(ctx, wanted); err != nil {
-		return err
-	}
-	_, err := w.Prune(ctx, members, objects)
-	return err
-}
-
-// rollout says whether the control plane serves in the wanted version: one pod
-// of the present template is ready, and no older one is left.
-func rollout(d *appsv1.Deployment, replicas int32) error {
-	status := d.Status
-	switch {
-	case replicas == 0 && status.Replicas == 0:
-		return phase.Wait(kamajiv1alpha1.SleepingReason, "spec.controlPlane.deployment.replicas is 0")
-	case status.ObservedGeneration >= d.Generation && status.UpdatedReplicas > 0 &&
-		status.Replicas == status.UpdatedReplicas && status.ReadyReplicas > 0:
-		return nil
-	}
-	for _, c := range d.Status.Conditions {
-		failed := c.Type == appsv1.DeploymentProgressing && c.Status == corev1.ConditionFalse ||
-			c.Type == appsv1.DeploymentReplicaFailure && c.Status == corev1.ConditionTrue
-		if failed {
-			return phase.Wait(kamajiv1alpha1.RolloutFailedReason, "Deployment %s/%s: %s", d.Namespace, d.Name, c.Message)
-		}
-	}
-	return phase.Wait(kamajiv1alpha1.RolloutInProgressReason,
-		"waits for Deployment %s/%s: %d of %d pods are of the wanted version, %d pods are ready",
-		d.Namespace, d.Name, status.UpdatedReplicas, max(status.Replicas, replicas), status.ReadyReplicas)
 }
 
 func kubeadmInput(s *scope) kubeadm.Input {

@@ -62,6 +62,8 @@ const (
 	InternalCAMissingReason = "InternalCAMissing"
 	// RolloutInProgressReason: pods of the wanted version are being started.
 	RolloutInProgressReason = "RolloutInProgress"
+	// ChangePendingReason: pods of another change are being started; the next change follows when they serve.
+	ChangePendingReason = "ChangePending"
 	// RolloutFailedReason: pods of the wanted version don't become ready.
 	RolloutFailedReason = "RolloutFailed"
 	// PreflightFailedReason: the wanted version would not start, or break something, and is not rolled out.
