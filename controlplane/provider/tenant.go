@@ -42,6 +42,7 @@ func tenantFor(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlan
 			ControlPlane:   exposure(kcp),
 			NetworkProfile: networkProfile(cluster, kcp),
 			Addons:         addons(kcp),
+			Certificates:   kcp.Spec.Certificates,
 
 			InternalCACertificatesConfigMap: kcp.Spec.InternalCACertificatesConfigMap,
 		},

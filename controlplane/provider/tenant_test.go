@@ -69,6 +69,7 @@ func TestTenantFor(t *testing.T) {
 			}
 			kcp.Spec.RegistryTagSuffix, kcp.Spec.InternalCACertificatesConfigMap = "-hardened", ptr.To("corporate-ca")
 			kcp.Spec.WritePermissions.BlockDeletion = true
+			kcp.Spec.Certificates = &kamajiv1alpha1.CertificatesSpec{Authority: &kamajiv1alpha1.CertificateSource{SecretRef: &kamajiv1alpha1.LocalSecretReference{Name: "corporate"}}}
 			kcp.Spec.Scheduler.SecurityContext = &corev1.SecurityContext{RunAsUser: ptr.To[int64](1001)}
 			kcp.Spec.APIServer = controlplanev1.ComponentSpec{
 				ExtraArgs: []string{"--v=2"}, ContainerImageName: "my-apiserver",

@@ -71,6 +71,10 @@ type KamajiControlPlaneFields struct {
 	// +optional
 	InternalCACertificatesConfigMap *string `json:"internalCACertificatesConfigMap,omitempty"`
 
+	// certificates says where the cluster's authority comes from, when it isn't generated.
+	// +optional
+	Certificates *kamajiv1alpha1.CertificatesSpec `json:"certificates,omitempty"`
+
 	// apiServer has settings of kube-apiserver.
 	// +optional
 	APIServer ComponentSpec `json:"apiServer,omitempty,omitzero"`

@@ -465,6 +465,11 @@ func (in *KamajiControlPlaneFields) DeepCopyInto(out *KamajiControlPlaneFields) 
 		*out = new(string)
 		**out = **in
 	}
+	if in.Certificates != nil {
+		in, out := &in.Certificates, &out.Certificates
+		*out = new(v1alpha1.CertificatesSpec)
+		(*in).DeepCopyInto(*out)
+	}
 	in.APIServer.DeepCopyInto(&out.APIServer)
 	in.ControllerManager.DeepCopyInto(&out.ControllerManager)
 	in.Scheduler.DeepCopyInto(&out.Scheduler)

@@ -110,10 +110,11 @@ type KonnectivitySpec struct {
 
 // KonnectivityServerSpec is the server side of the tunnel.
 type KonnectivityServerSpec struct {
-	// port that agents connect to. With serviceType NodePort it is the node port,
-	// too, so the default is out of range there.
+	// port that agents connect to; 0, which Go clients send for what is not set, is
+	// 8132. With serviceType NodePort it is the node port, too, so the default is out
+	// of range there.
 	// +kubebuilder:default=8132
-	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=65535
 	Port int32 `json:"port"`
 
