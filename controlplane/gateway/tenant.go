@@ -5,12 +5,9 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"time"
 
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -37,9 +34,6 @@ type TenantReconciler struct {
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=gatewayportleases,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=gatewayportleases/status,verbs=get;patch
 
-// conflictInterval is how soon the cache is asked again for what another writer has changed meanwhile.
-const conflictInterval = 5 * time.Millisecond
-
 // Reconcile makes status.kamajiGateway say where the tenant is reached.
 func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	tcp := &kamajiv1alpha1.TenantControlPlane{}
@@ -53,7 +47,7 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 	if tcp.Spec.ControlPlane.KamajiGateway == nil {
 		tcp.Status.KamajiGateway = nil
 		meta.RemoveStatusCondition(&tcp.Status.Conditions, v1alpha2.GatewayAddressReadyCondition)
-		return ctrl.Result{}, r.patch(ctx, before, tcp)
+		return phase.Result(phase.PatchCurrentStatus(ctx, r.Client, before, tcp))
 	}
 	address, err := r.address(ctx, tcp)
 	switch current := tcp.Status.KamajiGateway; {
@@ -64,12 +58,11 @@ func (r *TenantReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctr
 		// doesn't lose its route because of a change that can't be made.
 		tcp.Status.KamajiGateway = nil
 	}
-	setCondition(tcp, err)
-	if patchErr := r.patch(ctx, before, tcp); apierrors.IsConflict(patchErr) {
-		// Usual for a new tenant, which the engine writes at the same moment and both wait for.
-		return ctrl.Result{RequeueAfter: conflictInterval}, nil
-	} else if patchErr != nil {
-		return ctrl.Result{}, patchErr
+	phase.Report(&tcp.Status.Conditions, tcp.Generation, v1alpha2.GatewayAddressReadyCondition, err)
+	// The list of conditions is replaced as a whole, and the engine has its own in it. A conflict is usual for a new
+	// tenant, which it writes at the same moment.
+	if err := phase.PatchCurrentStatus(ctx, r.Client, before, tcp); err != nil {
+		return phase.Result(err)
 	}
 	r.announce(before, tcp)
 	return phase.Result(err)
@@ -116,27 +109,4 @@ func (r *TenantReconciler) gateway(ctx context.Context, name string) (*v1alpha2.
 		return nil, fmt.Errorf("listing KamajiGateways: %w", err)
 	}
 	return gateway, addressesValid(gateway, all.Items)
-}
-
-func setCondition(tcp *kamajiv1alpha1.TenantControlPlane, err error) {
-	reason, message := phase.Outcome(err)
-	status := metav1.ConditionTrue
-	if err != nil {
-		status = metav1.ConditionFalse
-	}
-	meta.SetStatusCondition(&tcp.Status.Conditions, metav1.Condition{
-		Type: v1alpha2.GatewayAddressReadyCondition, Status: status, Reason: reason, Message: message, ObservedGeneration: tcp.Generation,
-	})
-}
-
-// patch writes what changed, under a lock: the list of conditions is replaced as a whole, and other writers have theirs in it.
-func (r *TenantReconciler) patch(ctx context.Context, before, tcp *kamajiv1alpha1.TenantControlPlane) error {
-	if equality.Semantic.DeepEqual(before.Status, tcp.Status) {
-		return nil
-	}
-	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	if err := r.Client.Status().Patch(ctx, tcp, patch, client.FieldOwner(fieldOwner)); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("patching status of TenantControlPlane %s: %w", client.ObjectKeyFromObject(tcp), err)
-	}
-	return nil
 }

@@ -82,9 +82,6 @@ func orDefault[T comparable](value, fallback T) T {
 	return value
 }
 
-// staleInterval is how soon a pass is repeated that turned out to have read an old copy from the cache.
-const staleInterval = 20 * time.Millisecond
-
 // Reconciler moves RackHosts through the phases of this package's documentation.
 type Reconciler struct {
 	// Client reads from the cache and writes.
@@ -129,7 +126,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	case wrote:
 		// What was read is of an old version now.
-		return ctrl.Result{RequeueAfter: staleInterval}, nil
+		return phase.Again(), nil
 	}
 	if !host.DeletionTimestamp.IsZero() && s.claim == nil {
 		return ctrl.Result{}, r.forget(ctx, host)
@@ -140,10 +137,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	before := host.DeepCopy()
 	outcome := r.advance(ctx, s)
 	summarize(s, outcome)
-	if err := phase.PatchCurrentStatus(ctx, r.Client, before, host); apierrors.IsConflict(err) {
-		return ctrl.Result{RequeueAfter: staleInterval}, nil
-	} else if err != nil {
-		return ctrl.Result{}, err
+	if err := phase.PatchCurrentStatus(ctx, r.Client, before, host); err != nil {
+		return phase.Result(err)
 	}
 	result, err := phase.Result(outcome)
 	if result.RequeueAfter != r.options.PollInterval {

@@ -39,9 +39,9 @@ const (
 const Ready = "Ready"
 
 const (
-	// conflictRetry is how soon a pass is repeated that lost a race for an object: time enough for the cache to
-	// hear of the other's write.
-	conflictRetry = 100 * time.Millisecond
+	// conflictRetry is how soon a pass is repeated that lost a race for an object, or that has read an old copy from
+	// the cache: time enough for it to hear of the other's write, and little for who waits for a new object.
+	conflictRetry = 10 * time.Millisecond
 	// maxMessage bounds a message in bytes, with room for a step's name in front. The API server refuses a condition
 	// with more than 32768 characters, and with it the whole status.
 	maxMessage = 32<<10 - 512
@@ -127,10 +127,13 @@ func Result(err error) (ctrl.Result, error) {
 	case errors.As(err, &s):
 		return ctrl.Result{RequeueAfter: s.after}, nil
 	case apierrors.IsConflict(err):
-		return ctrl.Result{RequeueAfter: conflictRetry}, nil
+		return Again(), nil
 	}
 	return ctrl.Result{}, err
 }
+
+// Again is the result of a pass that ends without a verdict, because what it has read is no longer true.
+func Again() ctrl.Result { return ctrl.Result{RequeueAfter: conflictRetry} }
 
 // Run executes steps in order until one fails, sets the condition of each in conditions, and Ready as their summary.
 // Steps after the failing one keep their last verdict when that was True, since nothing has undone their work, and are Unknown otherwise.
@@ -142,7 +145,7 @@ func Run[S any](ctx context.Context, conditions *[]metav1.Condition, generation 
 		if apierrors.IsConflict(err) {
 			return err
 		}
-		set(conditions, generation, step.Condition, err)
+		Report(conditions, generation, step.Condition, err)
 		if err == nil {
 			continue
 		}
@@ -161,11 +164,12 @@ func Run[S any](ctx context.Context, conditions *[]metav1.Condition, generation 
 		})
 		return err
 	}
-	set(conditions, generation, Ready, nil)
+	Report(conditions, generation, Ready, nil)
 	return nil
 }
 
-func set(conditions *[]metav1.Condition, generation int64, kind string, err error) {
+// Report sets the condition of a kind to what err says, which is nil or came from a step.
+func Report(conditions *[]metav1.Condition, generation int64, kind string, err error) {
 	reason, message := Outcome(err)
 	status := metav1.ConditionTrue
 	if err != nil {

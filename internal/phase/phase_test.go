@@ -54,7 +54,7 @@ func TestRun(t *testing.T) {
 			outcome: fmt.Errorf("patching finalizers: %w", apierrors.NewConflict(schema.GroupResource{Resource: "things"}, "x", broken)),
 			before:  []metav1.Condition{{Type: "B", Status: metav1.ConditionTrue, Reason: "Done"}},
 			want:    map[string]string{"A": "True/Done", "B": "True/Done"},
-			result:  ctrl.Result{RequeueAfter: 100 * time.Millisecond},
+			result:  ctrl.Result{RequeueAfter: 10 * time.Millisecond},
 		},
 		"what was done stays done": {
 			outcome: broken,
