@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -28,10 +30,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+	"sigs.k8s.io/yaml"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/webhook"
+	infrav1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/infrastructure/api/v1alpha1"
+	infrawebhook "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/infrastructure/webhook"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
 )
 
@@ -105,15 +110,18 @@ func installed(t *testing.T) client.Client {
 	t.Helper()
 	ctrl.SetLogger(klog.Background())
 	scheme := runtime.NewScheme()
-	err := errors.Join(clientgoscheme.AddToScheme(scheme), kamajiv1alpha1.AddToScheme(scheme), controlplanev1.AddToScheme(scheme), gatewayv1.Install(scheme))
+	err := errors.Join(clientgoscheme.AddToScheme(scheme), kamajiv1alpha1.AddToScheme(scheme), controlplanev1.AddToScheme(scheme), infrav1.AddToScheme(scheme), gatewayv1.Install(scheme))
 	if err != nil {
 		t.Fatal(err)
 	}
 	in := func(path string) string { return filepath.Join(testenv.Root(), path) }
 	env := &envtest.Environment{
 		BinaryAssetsDirectory: testenv.Assets(), Scheme: scheme, ErrorIfCRDPathMissing: true, ControlPlaneStartTimeout: time.Minute,
-		CRDDirectoryPaths:     []string{in("config/controlplane/crd/bases"), testenv.GatewayAPICRDs(t)},
-		WebhookInstallOptions: envtest.WebhookInstallOptions{Paths: []string{in("config/controlplane/webhook/manifests.yaml")}},
+		CRDDirectoryPaths: []string{in("config/controlplane/crd/bases"), in("config/infrastructure/crd/bases"), testenv.GatewayAPICRDs(t)},
+		WebhookInstallOptions: envtest.WebhookInstallOptions{
+			Paths:              []string{in("config/controlplane/webhook/manifests.yaml")},
+			ValidatingWebhooks: []*admissionregistrationv1.ValidatingWebhookConfiguration{webhooks(t, in("config/infrastructure/webhook/manifests.yaml"), "infrastructure")},
+		},
 	}
 	config, err := env.Start()
 	if err != nil {
@@ -127,7 +135,7 @@ func installed(t *testing.T) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := webhook.Setup(mgr, webhook.Options{DefaultDataStore: "default"}); err != nil {
+	if err := errors.Join(webhook.Setup(mgr, webhook.Options{DefaultDataStore: "default"}), infrawebhook.SetupWithManager(mgr)); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -159,4 +167,19 @@ func installed(t *testing.T) client.Client {
 		t.Fatal(err)
 	}
 	return c
+}
+
+// webhooks reads a configuration and names it; in both halves it has the name that kustomize puts a prefix to.
+func webhooks(t *testing.T, path, name string) *admissionregistrationv1.ValidatingWebhookConfiguration {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+	if err := yaml.Unmarshal(data, out); err != nil {
+		t.Fatal(err)
+	}
+	out.Name = name
+	return out
 }

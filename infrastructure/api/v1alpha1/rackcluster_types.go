@@ -22,6 +22,8 @@ const WaitingForControlPlaneReason = "WaitingForControlPlane"
 
 // RackClusterSpec is what a user asks of the infrastructure shared by a cluster's machines. Nothing is
 // needed: the hosted control plane brings its own endpoint.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.controlPlaneEndpoint) || has(self.controlPlaneEndpoint.host) && has(self.controlPlaneEndpoint.port)",message="controlPlaneEndpoint needs host and port; leave it out with KamajiControlPlane, which has its own"
 type RackClusterSpec struct {
 	// controlPlaneEndpoint is passed on to Cluster API when a control plane provider without an endpoint
 	// of its own is used. Leave it empty with KamajiControlPlane, which publishes the endpoint itself.

@@ -65,11 +65,16 @@ type HostPreference struct {
 
 	// matchLabels must all be equal to the host's labels.
 	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="the keys of matchLabels must be names of labels, such as example.com/gpu"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(self[k]) <= 63)",message="the values of matchLabels must be values of labels, of at most 63 characters"
 	MatchLabels map[string]string `json:"matchLabels,omitempty"`
 
 	// matchExpressions must all hold for the host's labels.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",message="operator must be In or NotIn with values, or Exists or DoesNotExist without"
 	MatchExpressions []metav1.LabelSelectorRequirement `json:"matchExpressions,omitempty"`
 }
 
@@ -77,11 +82,16 @@ type HostPreference struct {
 type HostSelector struct {
 	// matchLabels must all be equal to the host's labels.
 	// +optional
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="the keys of matchLabels must be names of labels, such as example.com/gpu"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, size(self[k]) <= 63)",message="the values of matchLabels must be values of labels, of at most 63 characters"
 	MatchLabels map[string]string `json:"matchLabels,omitempty"`
 
 	// matchExpressions must all hold for the host's labels.
 	// +optional
 	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(e, e.operator in ['In', 'NotIn'] ? has(e.values) && size(e.values) > 0 : e.operator in ['Exists', 'DoesNotExist'] && (!has(e.values) || size(e.values) == 0))",message="operator must be In or NotIn with values, or Exists or DoesNotExist without"
 	MatchExpressions []metav1.LabelSelectorRequirement `json:"matchExpressions,omitempty"`
 
 	// preferred ranks the hosts that are left: the highest sum of weights wins, then the smallest host
@@ -102,6 +112,7 @@ type RackMachineSpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^rack://[^/]+/[^/]+$')",message="providerID must be rack://<host uid>/<claim uid>; it is written by the controller"
 	ProviderID string `json:"providerID,omitempty"`
 
 	// hostSelector narrows down and ranks the RackHosts of this namespace.
@@ -112,6 +123,9 @@ type RackMachineSpec struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(t, !has(t.operator) || t.operator in ['', 'Exists', 'Equal'])",message="operator must be Exists or Equal"
+	// +kubebuilder:validation:XValidation:rule="self.all(t, has(t.operator) && t.operator == 'Exists' ? !has(t.value) || size(t.value) == 0 : has(t.key) && size(t.key) > 0)",message="a toleration needs a key unless operator is Exists, which takes no value"
+	// +kubebuilder:validation:XValidation:rule="self.all(t, !has(t.effect) || t.effect in ['', 'NoSchedule', 'PreferNoSchedule', 'NoExecute'])",message="effect must be NoSchedule, PreferNoSchedule or NoExecute"
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
 }
 
