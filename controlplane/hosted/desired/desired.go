@@ -96,6 +96,8 @@ type Input struct {
 	Rotated map[string]string
 	// Retired is the same for the annotation that ends the rotation of an authority.
 	Retired map[string]string
+	// Since is when the next authority or key was in use everywhere, by the name of its Secret, while the former one is kept.
+	Since map[string]string
 	// PriorityClass is the name of the PriorityClass of pods whose tenant names none; may be empty.
 	PriorityClass string
 	// ServedVersion and FailedVersion are records to keep on the ConfigMap KubeadmConfig; may be empty.

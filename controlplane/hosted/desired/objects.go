@@ -61,11 +61,12 @@ func Secrets(in Input) []client.Object {
 		data := in.Secrets[suffix]
 		meta := objectMeta(in.Tenant, Name(in.Tenant, suffix), suffix)
 		meta.Annotations = map[string]string{kamajiv1alpha1.ChecksumAnnotation: Checksum(data)}
-		if rotated := in.Rotated[suffix]; rotated != "" {
-			meta.Annotations[kamajiv1alpha1.RotateAnnotation] = rotated
-		}
-		if retired := in.Retired[suffix]; retired != "" {
-			meta.Annotations[kamajiv1alpha1.RetireAnnotation] = retired
+		for annotation, values := range map[string]map[string]string{
+			kamajiv1alpha1.RotateAnnotation: in.Rotated, kamajiv1alpha1.RetireAnnotation: in.Retired, kamajiv1alpha1.RetiringSinceAnnotation: in.Since,
+		} {
+			if value := values[suffix]; value != "" {
+				meta.Annotations[annotation] = value
+			}
 		}
 		if suffix == StorageConfig && in.Storage.Name != "" {
 			meta.Annotations[kamajiv1alpha1.DataStoreAnnotation] = in.Storage.Name

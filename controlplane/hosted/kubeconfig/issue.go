@@ -155,6 +155,19 @@ func ClientCertificate(kubeconfig []byte) (certPEM, keyPEM []byte, err error) {
 	return user.ClientCertificateData, user.ClientKeyData, nil
 }
 
+// Trusted are the certificates (PEM) that the kubeconfigs in the Secret Admin trust as authorities of the tenant; nil if
+// they can't be read.
+func Trusted(admin map[string][]byte) []byte {
+	config, err := clientcmd.Load(admin[SuperAdminService])
+	if err != nil {
+		return nil
+	}
+	for _, c := range config.Clusters {
+		return c.CertificateAuthorityData
+	}
+	return nil
+}
+
 func render(name string, server clientcmdapi.Cluster, user string, certPEM, keyPEM []byte) ([]byte, error) {
 	current := user + "@" + name
 	return clientcmd.Write(clientcmdapi.Config{

@@ -4,9 +4,13 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/x509"
 	"fmt"
 	"slices"
 	"time"
+
+	"k8s.io/client-go/util/keyutil"
 )
 
 // Files in the Secret of an authority, beside its certificates and its key. The ones of a rotation are its only record.
@@ -55,9 +59,9 @@ type anchor struct {
 	previous, cross []byte
 }
 
-// readAnchor reads what data of an anchor's Secret says. A certificate or key that can't be used is taken from its copy in
-// the same Secret; repaired tells so.
-func readAnchor(data map[string][]byte, file string) (a anchor, repaired bool, err error) {
+// readAnchor reads what data of an anchor's Secret says. A certificate or key that can't be used, or isn't among those in
+// use, is taken from its copy in the same Secret; repaired tells so.
+func readAnchor(data map[string][]byte, file string, inUse []*x509.Certificate) (a anchor, repaired bool, err error) {
 	certs := [][]byte{data[file+".crt"], data["tls.crt"], data[SignerFile]}
 	keys := [][]byte{data[file+".key"], data["tls.key"]}
 	signer, first := (*Authority)(nil), error(nil)
@@ -65,8 +69,11 @@ search:
 	for i, c := range certs {
 		for j, key := range keys {
 			found, problem := ParseAuthority(c, key)
-			if problem == nil {
+			known := problem == nil && found.among(inUse)
+			if problem == nil && signer == nil || known {
 				signer, repaired = found, i+j > 0
+			}
+			if known || problem == nil && len(inUse) == 0 {
 				break search
 			}
 			if first == nil {
@@ -97,6 +104,29 @@ search:
 	}
 	signer.rest = join(rest...)
 	return a, repaired, nil
+}
+
+// replace puts an authority in a's place that somebody wants to be used without telling. Those in use stay trusted, but
+// can't vouch for it, since their key is gone.
+func (a anchor) replace(inUse []*x509.Certificate) anchor {
+	return anchor{signer: a.signer, previous: encode(inUse...)}
+}
+
+// stranded are the former authorities whose followers have no reason to trust the one that signs now. What they have
+// signed is the only thing those accept.
+func (a anchor) stranded(now time.Time) []*Authority {
+	if len(a.previous) == 0 || len(a.cross) > 0 {
+		return nil
+	}
+	var out []*Authority
+	for _, c := range certificates(a.previous) {
+		former := &Authority{cert: c, certPEM: encode(c)}
+		if former.verifies(a.signer, now) {
+			return nil
+		}
+		out = append(out, former)
+	}
+	return out
 }
 
 // data is the content of the anchor's Secret. Only the authority that signs for clients has the files for its use.
@@ -175,8 +205,14 @@ func readTokens(data map[string][]byte) (t tokens, repaired bool, err error) {
 			t.next, repaired = nil, true
 		}
 	}
-	if _, err = parseKey(t.key); err == nil {
+	if key, problem := parseKey(t.key); problem == nil {
+		if !beside(key, data["sa.pub"]) {
+			// Tokens of the key that was there before stay valid.
+			t.previous, repaired = data["sa.pub"], true
+		}
 		return t, repaired, nil
+	} else {
+		err = problem
 	}
 	if len(data["sa.pub"]) == 0 || !bytes.Contains(data["sa.pub"], []byte("PUBLIC KEY")) {
 		return t, false, err
@@ -185,6 +221,16 @@ func readTokens(data map[string][]byte) (t tokens, repaired bool, err error) {
 	t = tokens{previous: data["sa.pub"]}
 	_, t.key, err = newKey()
 	return t, true, err
+}
+
+// beside tells whether a file of public keys has that of the key, or is no such file.
+func beside(key crypto.Signer, file []byte) bool {
+	keys, err := keyutil.ParsePublicKeysPEM(file)
+	if err != nil {
+		return true
+	}
+	public, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return !ok || slices.ContainsFunc(keys, func(k any) bool { return public.Equal(k) })
 }
 
 func (t tokens) data() (map[string][]byte, error) {

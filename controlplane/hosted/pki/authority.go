@@ -117,6 +117,11 @@ func (a *Authority) sameKey(b *Authority) bool {
 	return a != nil && b != nil && matches(a.cert, b.key) && bytes.Equal(a.cert.RawSubject, b.cert.RawSubject)
 }
 
+// among tells whether one of the certificates is of the authority's key.
+func (a *Authority) among(certs []*x509.Certificate) bool {
+	return slices.ContainsFunc(certs, func(c *x509.Certificate) bool { return matches(c, a.key) })
+}
+
 // chain is what a server sends after a certificate of the authority, for clients that know only a root.
 func (a *Authority) chain() []byte {
 	if a.selfSigned() {

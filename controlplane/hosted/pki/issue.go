@@ -86,12 +86,20 @@ func (s *set) authority(secret, commonName, file string) (anchor, error) {
 	if len(have[file+".crt"]) == 0 && len(have[file+".key"]) == 0 {
 		return s.first(secret, commonName, file)
 	}
-	a, repaired, err := readAnchor(have, file)
+	inUse := s.inUse(secret)
+	a, repaired, err := readAnchor(have, file, inUse)
 	if err != nil {
 		return a, fmt.Errorf("authority in Secret %s: %w", secret, err)
 	}
 	own := s.own(secret)
+	replaced := len(inUse) > 0 && !a.signer.among(inUse)
 	switch {
+	case replaced && own != nil && own.among(inUse):
+		a = anchor{signer: own}
+		s.note(secret, Repaired)
+	case replaced:
+		a = a.replace(inUse)
+		s.note(secret, Replaced)
 	case repaired:
 		s.note(secret, Repaired)
 	case PhaseOf(have) != Settled && s.in.Advance[secret]:
@@ -149,6 +157,14 @@ func (s *set) first(secret, commonName, file string) (anchor, error) {
 func (s *set) own(secret string) *Authority {
 	if secret == CA {
 		return s.in.Own
+	}
+	return nil
+}
+
+// inUse are the certificates that clients trust instead of what the Secret says.
+func (s *set) inUse(secret string) []*x509.Certificate {
+	if secret == CA {
+		return certificates(s.in.InUse)
 	}
 	return nil
 }
@@ -220,18 +236,24 @@ func (s *set) leaf(secret, file string, by anchor, leaf Leaf) error {
 	have := s.in.Existing[secret]
 	certPEM, keyPEM := have[file+".crt"], have[file+".key"]
 	due, good := by.signer.Good(leaf, certPEM, keyPEM, s.in.Now)
+	kept := false
+	for _, former := range by.stranded(s.in.Now) {
+		if at, fine := former.Good(leaf, certPEM, keyPEM, s.in.Now); fine && !good {
+			due, good, kept = at, true, true
+		}
+	}
 	if !good || s.in.Rotate[secret] {
 		s.note(secret, Why(have[file+".crt"], good, due, s.in.Now))
 		var err error
 		if certPEM, keyPEM, err = by.signer.Sign(leaf, s.in.Now); err != nil {
 			return fmt.Errorf("certificate in Secret %s: %w", secret, err)
 		}
-		due = by.signer.Due(certPEM)
+		due, kept = by.signer.Due(certPEM), false
 	}
 	if ends := Expiry(certPEM); s.out.Expires.IsZero() || ends.Before(s.out.Expires) {
 		s.out.Expires = ends
 	}
-	if leaf.CommonName != KonnectivityUser {
+	if leaf.CommonName != KonnectivityUser && !kept {
 		certPEM = chained(certPEM, by.chain())
 	}
 	s.add(secret, map[string][]byte{file + ".crt": certPEM, file + ".key": keyPEM}, due)

@@ -71,6 +71,9 @@ type Input struct {
 	// Advance holds the anchors whose rotation may take its next step: what the last
 	// step has made is in use everywhere.
 	Advance map[string]bool
+	// InUse has the certificates (PEM) that the tenant's kubeconfigs trust, empty if
+	// there are none. An authority in CA that isn't among them was put there by hand.
+	InUse []byte
 	// Own is the user's authority, which becomes CA. Nil: one is generated.
 	Own *Authority
 	// SANs of the serving certificate; see ServingSANs.
@@ -112,6 +115,8 @@ const (
 	Rotated Change = "Rotated"
 	// Repaired: it couldn't be read.
 	Repaired Change = "Repaired"
+	// Replaced: somebody has put another authority in its place, and the key of the former one is lost.
+	Replaced Change = "Replaced"
 	// TrustsNext: a rotation has begun, the next authority or key is being trusted.
 	TrustsNext Change = "TrustsNext"
 	// SignsAnew: the next authority or key signs.

@@ -166,7 +166,8 @@ func (w *world) authorities(t, life *testing.T) {
 	if err := tenant.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "worker"}}); err != nil {
 		t.Fatal(err)
 	}
-	old, latest, token := call(t, before), call(t, w.caller(t, "admin.svc")), call(t, w.bearer(t, tenant))
+	bearer := w.bearer(t, tenant)
+	old, latest, token := call(t, before), call(t, w.caller(t, "admin.svc")), call(t, bearer)
 
 	suffixes := []string{"ca", "front-proxy-ca-certificate", "sa-certificate"}
 	for _, suffix := range suffixes {
@@ -187,6 +188,12 @@ func (w *world) authorities(t, life *testing.T) {
 	w.rolled(t, life)
 
 	w.rotating(t, "worker")
+	w.eventually(t, func(context.Context) string {
+		if w.secret(t, name+"-ca").Annotations[kamajiv1alpha1.RetiringSinceAnnotation] == "" {
+			return "it isn't written down since when the next authority is in use"
+		}
+		return ""
+	})
 	w.wiped(t)
 	w.rotating(t, "worker")
 	// A renewed certificate is no proof, one that a joining node has got is.
@@ -202,8 +209,8 @@ func (w *world) authorities(t, life *testing.T) {
 	w.phaseOf(t, "ca", pki.Settled)
 	w.phaseOf(t, "sa-certificate", pki.Retiring)
 	token.end(t, "a pod with a token from before")
-	w.annotate(t, w.secret(t, name+"-sa-certificate"), kamajiv1alpha1.RetireAnnotation, kamajiv1alpha1.RetireNow)
 	w.rolled(t, life)
+	w.tokens(t, tenant, bearer)
 	w.phaseOf(t, "sa-certificate", pki.Settled)
 	w.rolled(t, life)
 	latest.end(t, "a client with what it is given")
@@ -252,6 +259,13 @@ func (w *world) wound(t *testing.T, before func() (*rest.Config, error), former 
 		}
 		return ""
 	})
+	w.happened(t, "CertificatesIssued", "NextAuthorityTrusted", "NextAuthoritySigns", "FormerAuthorityRetired")
+	w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
+}
+
+// happened checks that there are Events of these reasons.
+func (w *world) happened(t *testing.T, reasons ...string) {
+	t.Helper()
 	list := &eventsv1.EventList{}
 	if err := w.client.List(t.Context(), list, client.InNamespace(system)); err != nil {
 		t.Fatal(err)
@@ -260,12 +274,11 @@ func (w *world) wound(t *testing.T, before func() (*rest.Config, error), former 
 	for _, e := range list.Items {
 		seen[e.Reason] = true
 	}
-	for _, reason := range []string{"CertificatesIssued", "NextAuthorityTrusted", "NextAuthoritySigns", "FormerAuthorityRetired"} {
+	for _, reason := range reasons {
 		if !seen[reason] {
 			t.Errorf("no Event %s", reason)
 		}
 	}
-	w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
 }
 
 // bearer is a client with a token of a ServiceAccount that may read.

@@ -42,6 +42,7 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 		}
 		result, err = pki.Issue(pki.Input{
 			Existing: s.existing, Rotate: s.rotate, Advance: progress.advance, Own: own, SANs: sans,
+			InUse:        kubeconfig.Trusted(s.existing[kubeconfig.Admin]),
 			Konnectivity: s.tenant.Spec.Addons.Konnectivity != nil, Now: s.now,
 		})
 		if err != nil {
@@ -107,6 +108,11 @@ func (s *scope) stamp() {
 	for name, value := range s.retire {
 		if value == kamajiv1alpha1.RetireNow && slices.Contains(s.notes, pki.Note{Secret: name, Change: pki.Retired}) {
 			s.retired[name] = now
+		}
+	}
+	for _, name := range pki.Anchors {
+		if pki.PhaseOf(s.secrets[name]) != pki.Retiring {
+			delete(s.since, name)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func (r *Reconciler) announce(before, after *kamajiv1alpha1.TenantControlPlane) 
 		r.Recorder.Eventf(after, nil, kind, "Ready", "Reconcile", "control plane %s serves at %s",
 			after.Status.Kubernetes.Version.Version, after.Status.ControlPlaneEndpoint)
 		return
-	case kamajiv1alpha1.RolloutInProgressReason, kamajiv1alpha1.GatewayPendingReason, kamajiv1alpha1.AddressPendingReason, kamajiv1alpha1.RoutePendingReason,
+	case kamajiv1alpha1.RolloutInProgressReason, kamajiv1alpha1.ChangePendingReason, kamajiv1alpha1.GatewayPendingReason, kamajiv1alpha1.AddressPendingReason, kamajiv1alpha1.RoutePendingReason,
 		kamajiv1alpha1.TenantUnreachableReason, kamajiv1alpha1.SleepingReason, kamajiv1alpha1.StartQueuedReason, kamajiv1alpha1.NamespaceTerminatingReason, stoppingReason:
 	default:
 		kind = corev1.EventTypeWarning
@@ -72,6 +72,7 @@ var changes = map[pki.Change]struct{ kind, reason, text string }{
 	pki.Reissued:   {corev1.EventTypeNormal, "CertificatesReissued", "issued anew for other names, addresses, or by another authority"},
 	pki.Rotated:    {corev1.EventTypeNormal, "CertificatesRotated", "issued anew on request"},
 	pki.Repaired:   {corev1.EventTypeWarning, "SecretRepaired", "could not be used and was repaired"},
+	pki.Replaced:   {corev1.EventTypeWarning, "AuthorityReplaced", "holds another authority that somebody has put there; it signs from now on, and the former one, whose key is lost, stays trusted"},
 	pki.TrustsNext: {corev1.EventTypeNormal, "NextAuthorityTrusted", "has the next authority or key beside the present one; both are being made trusted"},
 	pki.SignsAnew:  {corev1.EventTypeNormal, "NextAuthoritySigns", "signs with the next authority or key; the former one is still trusted"},
 	pki.Retired:    {corev1.EventTypeNormal, "FormerAuthorityRetired", "no longer has the former authority or key"},

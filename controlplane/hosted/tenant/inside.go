@@ -70,20 +70,20 @@ func (r *Reconciler) inside(ctx context.Context, s *scope) error {
 	return r.rotated(ctx, s)
 }
 
-// rotated does what a rotation of the authority needs in the tenant once the documents are written: to know that they
-// are, and which nodes have followed.
+// rotated does what rotations need in the tenant once the documents are written: to know that they are, which nodes have
+// followed, and which tokens are left.
 func (r *Reconciler) rotated(ctx context.Context, s *scope) error {
 	step := s.rotation.phases[pki.CA]
-	if step == pki.Settled {
-		return nil
+	if step != pki.Settled {
+		key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskTrust}
+		inputs := []string{string(s.secrets[pki.CA]["ca.crt"])}
+		if known, _ := r.memory.done(key, inputs, s.now); !known {
+			s.due(s.now)
+		}
+		r.memory.remember(key, inputs, s.now)
 	}
-	key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskTrust}
-	inputs := []string{string(s.secrets[pki.CA]["ca.crt"])}
-	if known, _ := r.memory.done(key, inputs, s.now); !known {
-		s.due(s.now)
-	}
-	r.memory.remember(key, inputs, s.now)
-	if step != pki.Retiring {
+	tokens := s.tokensDue()
+	if step != pki.Retiring && !tokens {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, insideTimeout)
@@ -92,7 +92,13 @@ func (r *Reconciler) rotated(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
-	if err := r.witness(ctx, s, tenant); err != nil {
+	if step == pki.Retiring {
+		err = r.witness(ctx, s, tenant)
+	}
+	if err == nil && tokens {
+		err = r.bearers(ctx, s, tenant.Client)
+	}
+	if err != nil {
 		return phase.WaitFor(lastRetry, kamajiv1alpha1.TenantUnreachableReason, "%v", err)
 	}
 	return nil

@@ -117,6 +117,8 @@ type scope struct {
 	rotate          map[string]bool
 	rotated         map[string]string
 	retire, retired map[string]string
+	// keep and since are how long the former of two anchors is kept, and from when on.
+	keep, since map[string]string
 
 	// notes is what was done to Secrets, to be told once it is written.
 	notes []pki.Note

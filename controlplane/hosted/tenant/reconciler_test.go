@@ -66,6 +66,7 @@ func TestLife(t *testing.T) {
 	t.Run("a CA without labels stays", w.unlabelled)
 	t.Run("rotation", w.rotation)
 	t.Run("rotation of authorities", func(t *testing.T) { w.authorities(t, life) })
+	t.Run("an authority put in the place of another", func(t *testing.T) { w.replaced(t, life) })
 	t.Run("the user's own authority", w.ownAuthority)
 	t.Run("paused", w.paused)
 	t.Run("scaling", w.scaling)

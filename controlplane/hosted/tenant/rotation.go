@@ -66,6 +66,7 @@ func (r *Reconciler) progress(ctx context.Context, s *scope) (rotation, error) {
 			wait = r.known(s)
 		}
 		if wait == "" && step == pki.Retiring {
+			s.noteSince(name)
 			wait = r.needed(s, name)
 		}
 		out.waits[name] = wait
@@ -115,27 +116,6 @@ func (r *Reconciler) known(s *scope) string {
 		return "the documents that nodes join with don't have it yet"
 	}
 	return ""
-}
-
-// needed tells who may still need the former one.
-func (r *Reconciler) needed(s *scope, name string) string {
-	const annotate = "annotate Secret %s with %s=" + kamajiv1alpha1.RetireNow + " when nobody needs the former one"
-	cure := fmt.Sprintf(annotate, desired.Name(s.tenant, name), kamajiv1alpha1.RetireAnnotation)
-	switch retire := s.retire[name]; {
-	case retire == kamajiv1alpha1.RetireNow, name == pki.FrontProxyCA && retire == "":
-		// Only the API server has a certificate of front proxies, and all of its pods have the next one.
-		return ""
-	case retire == kamajiv1alpha1.RetireHold:
-		return "it is held: " + cure
-	case name == pki.ServiceAccount:
-		return "tokens of the former key may be in use, which nothing tells: replace Secrets of type kubernetes.io/service-account-token and " +
-			"tokens made with a long duration, wait a day for those of pods, and " + cure
-	}
-	key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskNodes}
-	if done, _ := r.memory.done(key, []string{string(s.existing[name][pki.SignerFile])}, s.now); done {
-		return ""
-	}
-	return "nodes that have not joined since trust the former one only; replace them, or " + cure
 }
 
 // follow takes over what was decided in this pass.

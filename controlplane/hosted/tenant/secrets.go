@@ -47,6 +47,7 @@ func (s *scope) read(ctx context.Context, reader client.Reader) error {
 	wg.Wait()
 	s.existing, s.rotate, s.rotated = map[string]map[string][]byte{}, map[string]bool{}, map[string]string{}
 	s.retire, s.retired = map[string]string{}, map[string]string{}
+	s.keep, s.since = map[string]string{}, map[string]string{}
 	for i, secret := range secrets {
 		if secret != nil {
 			s.take(generated[i], secret)
@@ -63,6 +64,12 @@ func (s *scope) take(name string, secret *corev1.Secret) {
 		s.retire[name] = retire
 	default:
 		s.retired[name] = retire
+	}
+	if keep, ok := secret.Annotations[kamajiv1alpha1.RetireAfterAnnotation]; ok {
+		s.keep[name] = keep
+	}
+	if since := secret.Annotations[kamajiv1alpha1.RetiringSinceAnnotation]; since != "" {
+		s.since[name] = since
 	}
 	asked, ok := secret.Annotations[kamajiv1alpha1.RotateAnnotation]
 	switch {

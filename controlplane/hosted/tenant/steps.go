@@ -83,7 +83,7 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	s.stamp()
 	objects := desired.Workload(desired.Input{
 		Tenant: s.effective, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
-		Public: s.public, Rotated: s.rotated, Retired: s.retired, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
+		Public: s.public, Rotated: s.rotated, Retired: s.retired, Since: s.since, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
 		ServedVersion: s.course.served, FailedVersion: s.failedRecord(),
 		InternalCAs: authorities,
 	})

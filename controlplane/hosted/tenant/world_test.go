@@ -221,14 +221,18 @@ func (w *world) deployment(t *testing.T, name string) *appsv1.Deployment {
 // pods does what the Deployment controller would report once pods run.
 func (w *world) pods(t *testing.T, name string, ready int32) {
 	t.Helper()
-	d := w.deployment(t, name)
-	d.Status = appsv1.DeploymentStatus{
-		ObservedGeneration: d.Generation, Replicas: *d.Spec.Replicas, UpdatedReplicas: *d.Spec.Replicas,
-		ReadyReplicas: ready, AvailableReplicas: ready,
-	}
-	if err := w.client.Status().Update(t.Context(), d); err != nil {
-		t.Fatal(err)
-	}
+	w.eventually(t, func(ctx context.Context) string {
+		d := w.deployment(t, name)
+		d.Status = appsv1.DeploymentStatus{
+			ObservedGeneration: d.Generation, Replicas: *d.Spec.Replicas, UpdatedReplicas: *d.Spec.Replicas,
+			ReadyReplicas: ready, AvailableReplicas: ready,
+		}
+		// The engine may write at the same moment.
+		if err := w.client.Status().Update(ctx, d); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 }
 
 // serve is pods for as long as the tenant is not Ready: on a busy machine a change

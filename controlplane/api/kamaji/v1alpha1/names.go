@@ -30,6 +30,15 @@ const (
 	// RetireHold keeps the former authority until the annotation changes.
 	RetireHold = "hold"
 
+	// RetireAfterAnnotation there, a duration such as 8760h, keeps the former one for
+	// that long after the next one is in use everywhere, and drops it then unless it is
+	// known who needs it.
+	RetireAfterAnnotation = "certs.kamaji.clastix.io/retire-after"
+
+	// RetiringSinceAnnotation there is the RFC 3339 time since when the next one is in
+	// use everywhere. The engine writes it.
+	RetiringSinceAnnotation = "certs.kamaji.clastix.io/retiring-since"
+
 	// AuthorityAnnotation on a Node of a tenant holds the fingerprint of the authority
 	// that it has joined with, noted during a rotation.
 	AuthorityAnnotation = "certs.kamaji.clastix.io/authority"
