@@ -5,9 +5,7 @@ package mysql
 import (
 	"context"
 	"crypto/sha1" //nolint:gosec // what MariaDB keeps of a password; the password itself is random
-	"database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -247,31 +245,32 @@ func (s *store) ensureUser(ctx context.Context, tenant storage.Tenant, credentia
 		}
 	}
 	wanted, foreign := false, false
-	var roles []string
 	for _, line := range lines {
 		switch {
 		case strings.HasPrefix(line, "GRANT USAGE ON *.* ") && !strings.Contains(line, "GRANT OPTION"):
 		case strings.HasPrefix(line, "GRANT ALL PRIVILEGES ON "+pattern(tenant.Schema)+".* ") && !strings.Contains(line, "GRANT OPTION"):
 			wanted = true
-		case strings.HasPrefix(line, "GRANT ") && !strings.Contains(line, " ON "):
-			role, _, _ := strings.Cut(strings.TrimPrefix(line, "GRANT "), " TO ")
-			roles = append(roles, role)
-		case strings.HasPrefix(line, "SET DEFAULT ROLE "):
+		case strings.HasPrefix(line, "GRANT ") && !strings.Contains(line, " ON "), strings.HasPrefix(line, "SET DEFAULT ROLE "):
 		default:
 			foreign = true
 		}
 	}
-	var statements []string
-	for _, role := range roles {
-		statements = append(statements, "REVOKE "+role+" FROM "+user)
+	if err := s.do(ctx, doing, revokeRoles(lines, user)...); err != nil || wanted && !foreign {
+		return err
+	}
+	if err := s.release(ctx, tenant.Schema); err != nil {
+		return err
 	}
 	if foreign {
-		statements = append(statements, "REVOKE ALL PRIVILEGES, GRANT OPTION FROM "+user)
+		if err := s.do(ctx, doing, "REVOKE ALL PRIVILEGES, GRANT OPTION FROM "+user); err != nil {
+			return err
+		}
 	}
-	if foreign || !wanted {
-		statements = append(statements, "GRANT ALL PRIVILEGES ON "+pattern(tenant.Schema)+".* TO "+user)
+	if err := s.do(ctx, doing, "GRANT ALL PRIVILEGES ON "+pattern(tenant.Schema)+".* TO "+user); err != nil || lines == nil {
+		return err
 	}
-	return s.do(ctx, doing, statements...)
+	// Those that are open keep the rights that they had.
+	return s.endConnections(ctx, tenant.User)
 }
 
 // identifiedBy is the clause that sets a password. MariaDB is given the hash, since
@@ -352,7 +351,8 @@ func (s *store) DeleteTenant(ctx context.Context, tenant storage.Tenant) error {
 		if err := s.do(ctx, "deleting user "+tenant.User, "DROP USER IF EXISTS "+account(tenant.User)); err != nil {
 			return err
 		}
-		s.disconnect(ctx, tenant.User)
+		// Where the administrator may not, they end with the pods.
+		_ = s.endConnections(ctx, tenant.User)
 	}
 	if mine["schema"] {
 		if err := s.do(ctx, "deleting schema "+tenant.Schema, "DROP DATABASE IF EXISTS "+quoted(tenant.Schema)); err != nil {
@@ -362,34 +362,15 @@ func (s *store) DeleteTenant(ctx context.Context, tenant storage.Tenant) error {
 	if len(owners) == 0 {
 		return nil
 	}
+	if mine["schema"] {
+		if err := s.release(ctx, tenant.Schema); err != nil {
+			return err
+		}
+	}
 	_, err = s.db.ExecContext(ctx, "DELETE FROM "+quoted(registry)+".tenants WHERE owner = ? AND ((kind = 'schema' AND name = ?) OR (kind = 'user' AND name = ?))",
 		tenant.Owner, tenant.Schema, tenant.User)
 	if err != nil {
 		return s.explain(err, "releasing schema "+tenant.Schema)
 	}
 	return nil
-}
-
-// disconnect ends the connections of a deleted user, which outlive it. Where the
-// administrator may not, they end with the pods.
-func (s *store) disconnect(ctx context.Context, user string) {
-	rows, err := s.db.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE user = ?", user)
-	if err != nil {
-		return
-	}
-	var ids []int64
-	for rows.Next() {
-		var id int64
-		if rows.Scan(&id) == nil {
-			ids = append(ids, id)
-		}
-	}
-	if errors.Join(rows.Err(), rows.Close()) != nil {
-		return
-	}
-	for _, id := range ids {
-		if _, err := s.db.ExecContext(ctx, fmt.Sprintf("KILL %d", id)); err != nil && !errors.Is(err, sql.ErrConnDone) {
-			continue
-		}
-	}
 }

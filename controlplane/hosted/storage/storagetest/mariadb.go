@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,13 +27,17 @@ type MariaDB struct {
 	Authority
 	dir string
 	cmd *exec.Cmd
+
+	mu sync.Mutex
+	// pools keep the connections of tenants, as kine does.
+	pools map[string]*sql.DB
 }
 
 // StartMariaDB runs MariaDB until the test ends.
 func StartMariaDB(t testing.TB) *MariaDB {
 	t.Helper()
 	server := program(t, "/usr/sbin/mariadbd", "mariadb-server-core")
-	m := &MariaDB{Authority: NewAuthority(t), dir: owned(t)}
+	m := &MariaDB{Authority: NewAuthority(t), dir: owned(t), pools: map[string]*sql.DB{}}
 	data := filepath.Join(m.dir, "data")
 	install := command(m.dir, "/usr/bin/mariadb-install-db", "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve")
 	if printed, err := install.CombinedOutput(); err != nil {
@@ -54,6 +59,9 @@ func StartMariaDB(t testing.TB) *MariaDB {
 		t.Fatalf("starting mariadbd: %v", err)
 	}
 	t.Cleanup(func() {
+		for _, pool := range m.pools {
+			_ = pool.Close()
+		}
 		_ = m.cmd.Process.Kill()
 		_ = m.cmd.Wait()
 		if t.Failed() {
@@ -85,6 +93,23 @@ func (m *MariaDB) connect(user, password, database string) (*sql.DB, error) {
 		return nil, err
 	}
 	return sql.OpenDB(connector), nil
+}
+
+// as returns the connections of a tenant to a database.
+func (m *MariaDB) as(tenant storage.Tenant, credentials storage.Credentials, database string) (*sql.DB, error) {
+	id := tenant.User + "/" + database + "/" + credentials.Password
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if pool, ok := m.pools[id]; ok {
+		return pool, nil
+	}
+	pool, err := m.connect(tenant.User, credentials.Password, database)
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxIdleConns(16)
+	m.pools[id] = pool
+	return pool, nil
 }
 
 // Exec runs a statement as operator.
@@ -139,22 +164,31 @@ func (m *MariaDB) Statements(t testing.TB) string {
 	return string(content)
 }
 
-// Put implements Store: in a table like that of kine.
+// Put implements Store: as kine does, in a table like that of kine.
 func (m *MariaDB) Put(tenant storage.Tenant, credentials storage.Credentials, key, value string) error {
 	database, name := split(key)
-	db, err := m.connect(tenant.User, credentials.Password, database)
+	db, err := m.as(tenant, credentials, database)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = db.Close() }()
 	ctx := context.Background()
-	insert := "REPLACE INTO kine VALUES (?, ?)"
-	_, err = db.ExecContext(ctx, insert, name, value)
+	put := func() error {
+		name := "/registry/" + name
+		_, err := db.ExecContext(ctx, `
+INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value, old_value)
+SELECT ?, IF(p.id IS NULL, 1, 0), 0, coalesce(IF(p.created = 1, p.id, p.create_revision), 0), coalesce(p.id, 0), 0, ?, p.value
+FROM (SELECT 1) AS one LEFT JOIN (SELECT * FROM kine WHERE name = ? ORDER BY id DESC LIMIT 1) AS p ON true`, name, []byte(value), name)
+		return err
+	}
+	err = put()
 	if err != nil && strings.Contains(err.Error(), "doesn't exist") {
-		if _, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS kine (name VARCHAR(255) PRIMARY KEY, value TEXT)"); err != nil {
+		_, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS kine (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, name VARCHAR(630) CHARACTER SET ascii,
+created INTEGER, deleted INTEGER, create_revision BIGINT UNSIGNED, prev_revision BIGINT UNSIGNED, lease INTEGER, value MEDIUMBLOB, old_value MEDIUMBLOB,
+INDEX kine_name_id_index (name, id), UNIQUE INDEX kine_name_prev_revision_uindex (name, prev_revision))`)
+		if err != nil {
 			return err
 		}
-		_, err = db.ExecContext(ctx, insert, name, value)
+		return put()
 	}
 	return err
 }
@@ -162,13 +196,12 @@ func (m *MariaDB) Put(tenant storage.Tenant, credentials storage.Credentials, ke
 // Value implements Store.
 func (m *MariaDB) Value(tenant storage.Tenant, credentials storage.Credentials, key string) (string, error) {
 	database, name := split(key)
-	db, err := m.connect(tenant.User, credentials.Password, database)
+	db, err := m.as(tenant, credentials, database)
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = db.Close() }()
 	var out string
-	err = db.QueryRowContext(context.Background(), "SELECT value FROM kine WHERE name = ?", name).Scan(&out)
+	err = db.QueryRowContext(context.Background(), "SELECT value FROM kine WHERE name = ? ORDER BY id DESC LIMIT 1", "/registry/"+name).Scan(&out)
 	return out, err
 }
 
@@ -182,7 +215,7 @@ func (m *MariaDB) Keys(prefix string) int {
 	if n == "0" {
 		return 0
 	}
-	if n, err = m.text(database, "SELECT count(*) FROM kine"); err != nil {
+	if n, err = m.text(database, "SELECT count(DISTINCT name) FROM kine WHERE name LIKE '/%'"); err != nil {
 		return -1
 	}
 	return atoi(n)
