@@ -5,10 +5,10 @@ package migration
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
+	"math/bits"
 	"time"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
@@ -116,7 +116,7 @@ func (p Pair) Copy(ctx context.Context, progress *Progress) error {
 	if err := p.ahead(ctx); err != nil {
 		return err
 	}
-	before := newSummary()
+	before := &summary{}
 	err = walk(ctx, p.Source, p.Tenant, func(entries []storage.Entry) error {
 		before.add(entries)
 		if err := p.Target.Import(ctx, p.Tenant, p.Attempt, entries); err != nil {
@@ -129,7 +129,7 @@ func (p Pair) Copy(ctx context.Context, progress *Progress) error {
 	if err != nil {
 		return err
 	}
-	after := newSummary()
+	after := &summary{}
 	err = walk(ctx, p.Target, p.Tenant, func(entries []storage.Entry) error { after.add(entries); return nil })
 	if err != nil {
 		return err
@@ -210,10 +210,10 @@ func nextLimit(limit int, entries []storage.Entry) int {
 // gone on one side and not yet on the other.
 type summary struct {
 	keys, bytes int64
-	digest      hash.Hash
+	// digest is the sum of the digests of the entries: stores don't agree on the
+	// order of keys.
+	digest [4]uint64
 }
-
-func newSummary() *summary { return &summary{digest: sha256.New()} }
 
 func (s *summary) add(entries []storage.Entry) {
 	for _, entry := range entries {
@@ -221,11 +221,16 @@ func (s *summary) add(entries []storage.Entry) {
 			continue
 		}
 		s.keys, s.bytes = s.keys+1, s.bytes+int64(len(entry.Key)+len(entry.Value))
-		fmt.Fprintf(s.digest, "%d:%s%d:", len(entry.Key), entry.Key, len(entry.Value))
-		s.digest.Write(entry.Value)
+		one := sha256.New()
+		fmt.Fprintf(one, "%d:%s", len(entry.Key), entry.Key)
+		one.Write(entry.Value)
+		sum, carry := one.Sum(nil), uint64(0)
+		for i := range s.digest {
+			s.digest[i], carry = bits.Add64(s.digest[i], binary.LittleEndian.Uint64(sum[8*i:]), carry)
+		}
 	}
 }
 
 func (s *summary) String() string {
-	return fmt.Sprintf("%d keys, %d bytes, SHA-256 %s", s.keys, s.bytes, hex.EncodeToString(s.digest.Sum(nil)))
+	return fmt.Sprintf("%d keys, %d bytes, digest %016x", s.keys, s.bytes, s.digest)
 }

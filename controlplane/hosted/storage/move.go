@@ -33,8 +33,8 @@ type Mover interface {
 	// store itself removes because its time to live is over is not counted.
 	Freeze(ctx context.Context, tenant Tenant, token string) (seal string, err error)
 
-	// Page returns entries behind the key after, in the order of the keys, at
-	// most limit of them.
+	// Page returns entries behind the key after, at most limit of them, in an order
+	// of the store's own.
 	Page(ctx context.Context, tenant Tenant, after string, limit int) (Page, error)
 
 	// Import writes entries for a tenant that was frozen with this token, and
