@@ -103,7 +103,7 @@ func caches(o options) cache.Options {
 		shared = cache.ByObject{}
 	}
 	options.ByObject = map[client.Object]cache.ByObject{
-		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &networkingv1.Ingress{}: ours, &corev1.ConfigMap{}: shared,
+		&corev1.Secret{}: ours, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &networkingv1.Ingress{}: ours, &networkingv1.NetworkPolicy{}: ours, &corev1.ConfigMap{}: shared,
 		&policyv1.PodDisruptionBudget{}: shared, &corev1.Node{}: {Transform: tenant.SlimNode},
 	}
 	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))
@@ -137,6 +137,10 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return err
 	}
+	policies, err := policies(ctx, mgr, o)
+	if err != nil {
+		return err
+	}
 	recorder := mgr.GetEventRecorder("kamaji")
 	err = errors.Join(
 		(&datastore.Reconciler{
@@ -144,7 +148,8 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 		}).SetupWithManager(ctx, mgr, o.defaultDataStore),
 		(&tenant.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Secrets: mgr.GetAPIReader(), Storage: stores, Remote: &remote.Pool{},
-			Recorder: recorder, DefaultDataStore: o.defaultDataStore, PriorityClass: o.priorityClass, Steps: steps, Starts: starts, Concurrency: o.tenants,
+			Recorder: recorder, DefaultDataStore: o.defaultDataStore, PriorityClass: o.priorityClass, Steps: steps, Starts: starts,
+			Policies: policies, KineImage: o.kineImage, Concurrency: o.tenants,
 		}).SetupWithManager(ctx, mgr),
 		(&generator.Reconciler{
 			Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Recorder: recorder, Namespaced: o.namespace != "", Concurrency: o.tenants,

@@ -29,7 +29,9 @@ type options struct {
 	defaultDataStore                                     string
 	gatewayImage, kineImage, xdsBind, xdsAddress, xdsDir string
 	podNamespace, priorityClass                          string
-	upgradeSteps                                         []string
+	upgradeSteps, managementCIDRs                        []string
+	networkPolicies                                      bool
+	metricsNamespaces                                    string
 }
 
 func parse() options {
@@ -57,6 +59,9 @@ func parse() options {
 	fs.StringVar(&o.kineImage, "kine-image", desired.KineImage, "image of kine, which tenants in datastores other than etcd need")
 	fs.IntVar(&o.starts, "concurrent-starts", 0, "control planes whose pods may start at the same time; 0 is four for each processor of the management cluster's nodes, or eight with --namespace")
 	fs.StringSliceVar(&o.upgradeSteps, "upgrade-steps", nil, "versions through which control planes go when they are upgraded by several minors, one for a minor; others have a default")
+	fs.BoolVar(&o.networkPolicies, "network-policies", true, "give each control plane a NetworkPolicy; false removes them")
+	fs.StringSliceVar(&o.managementCIDRs, "management-cidrs", []string{autoNetworks}, "networks that control planes may not connect to, beside link-local addresses: pods, nodes and API server of the management cluster; auto is what its Nodes tell")
+	fs.StringVar(&o.metricsNamespaces, "metrics-namespaces", "kubernetes.io/metadata.name=monitoring", "label selector of the namespaces whose pods may read metrics of control planes; empty for none")
 	fs.StringVar(&o.gatewayImage, "gateway-image", "ghcr.io/cluster-api-provider-kamaji/kamaji-gateway:v0.1.0", "image of the gateway's data plane")
 	fs.StringVar(&o.xdsBind, "xds-bind-address", ":18000", "address at which routes are served to gateways; empty serves none")
 	fs.StringVar(&o.xdsAddress, "xds-address", "kamaji-xds.kamaji-system.svc:18000", "host:port at which gateways in the cluster find the routes")

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -57,6 +59,55 @@ func AsManager(t testing.TB, config *rest.Config, admin client.Client, file stri
 		t.Fatalf("making a client: %v", err)
 	}
 	return c
+}
+
+// Manager returns a configuration with which a manager has the rights of AsManager. The test fails for each request
+// that is refused for want of a right, whatever becomes of the error.
+func Manager(t testing.TB, config *rest.Config, admin client.Client, file string) *rest.Config {
+	t.Helper()
+	AsManager(t, config, admin, file)
+	config = rest.CopyConfig(config)
+	config.Impersonate.UserName = ManagerUser
+	refused := &refusals{seen: map[string]bool{}}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) { return refused.note(next.RoundTrip(r)) })
+	})
+	t.Cleanup(func() {
+		refused.mu.Lock()
+		defer refused.mu.Unlock()
+		for text := range refused.seen {
+			t.Errorf("the manager lacks a right: %s", text)
+		}
+	})
+	return config
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// refusals are the texts of answers that say what the caller may not do.
+type refusals struct {
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+func (r *refusals) note(response *http.Response, err error) (*http.Response, error) {
+	if err != nil || response.StatusCode != http.StatusForbidden {
+		return response, err
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, err
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	// Admission refuses with the same status, for example in a namespace that is being deleted.
+	if bytes.Contains(body, []byte("cannot ")) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.seen[string(body)] = true
+	}
+	return response, nil
 }
 
 // granted is the role with its binding to ManagerUser.

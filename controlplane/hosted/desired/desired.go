@@ -102,6 +102,8 @@ type Input struct {
 	PriorityClass string
 	// ServedVersion and FailedVersion are records to keep on the ConfigMap KubeadmConfig; may be empty.
 	ServedVersion, FailedVersion string
+	// Network is what the NetworkPolicy says of addresses; nil for no NetworkPolicy.
+	Network *Network
 	// InternalCAs identifies the content of the user's ConfigMap with certificate
 	// authorities; empty for none.
 	InternalCAs string

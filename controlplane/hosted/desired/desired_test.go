@@ -3,6 +3,7 @@
 package desired_test
 
 import (
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -90,6 +91,10 @@ func throughGateway() desired.Input {
 	}
 	in.Secrets[pki.Konnectivity] = secret("tls.crt", "tls.key")
 	in.Secrets[kubeconfig.Konnectivity] = secret("konnectivity-server.conf")
+	in.Network = &desired.Network{
+		Closed:   []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("172.18.0.2/32"), netip.MustParsePrefix("fd00:10::/56")},
+		Scrapers: &metav1.LabelSelector{MatchLabels: map[string]string{corev1.LabelMetadataName: "monitoring"}},
+	}
 	resolve(&in)
 	return in
 }
@@ -122,7 +127,7 @@ func everything() desired.Input {
 	}
 	d.AdditionalMetadata.Annotations = map[string]string{"note": "y"}
 	d.AdditionalInitContainers = []corev1.Container{{Name: "prepare", Image: "example.com/prepare:1"}}
-	d.AdditionalContainers = []corev1.Container{{Name: "logger", Image: "example.com/logger:1"}, {Name: "kube-scheduler", Image: "example.com/scheduler:1"}}
+	d.AdditionalContainers = []corev1.Container{{Name: "logger", Image: "example.com/logger:1", Ports: []corev1.ContainerPort{{Name: "metrics", ContainerPort: 9090}, {ContainerPort: 514, Protocol: corev1.ProtocolUDP}}}, {Name: "kube-scheduler", Image: "example.com/scheduler:1"}}
 	d.AdditionalVolumes = []corev1.Volume{{Name: "audit", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
 	d.AdditionalVolumeMounts = &kamajiv1alpha1.AdditionalVolumeMounts{APIServer: mount, ControllerManager: mount, Scheduler: mount}
 	d.Probes = &kamajiv1alpha1.ControlPlaneProbes{

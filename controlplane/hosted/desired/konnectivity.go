@@ -20,6 +20,7 @@ const (
 	konnectivityConfVolume  = "konnectivity-server-kubeconfig"
 	konnectivityAdminPort   = 8133
 	konnectivityHealthPort  = 8134
+	konnectivityPort        = "konnectivity"
 	konnectivitySocket      = udsPath + "/konnectivity-server.socket"
 )
 
@@ -59,7 +60,7 @@ func konnectivityServer(in Input) corev1.Container {
 		Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{
 			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"},
 		}}},
-		Ports: []corev1.ContainerPort{{Name: "konnectivity", ContainerPort: port, Protocol: corev1.ProtocolTCP}},
+		Ports: []corev1.ContainerPort{{Name: konnectivityPort, ContainerPort: port, Protocol: corev1.ProtocolTCP}},
 		// Its own readiness means that an agent is connected, which a tenant without nodes never has. Until it has
 		// started, and while it restarts, the pod counts as not ready without a probe.
 		LivenessProbe: probe(liveness, corev1.URISchemeHTTP, "/healthz", konnectivityHealthPort),

@@ -23,8 +23,8 @@ import (
 )
 
 // Workload is the complete set of objects of a tenant in the management cluster:
-// Service, Ingress or TLSRoutes, Secrets, ConfigMaps, PodDisruptionBudget and
-// Deployment. What is not in it gets deleted.
+// Service, Ingress or TLSRoutes, Secrets, ConfigMaps, PodDisruptionBudget,
+// NetworkPolicy and Deployment. What is not in it gets deleted.
 func Workload(in Input) []client.Object {
 	out := append([]client.Object{Service(in.Tenant)}, Published(in.Tenant)...)
 	out = append(out, Secrets(in)...)
@@ -38,7 +38,11 @@ func Workload(in Input) []client.Object {
 	if in.Tenant.Replicas() > 1 {
 		out = append(out, disruptionBudget(in.Tenant))
 	}
-	return append(out, Deployment(in))
+	pods := Deployment(in)
+	if in.Network != nil {
+		out = append(out, networkPolicy(in, &pods.Spec.Template.Spec))
+	}
+	return append(out, pods)
 }
 
 // Kinds has an empty list for each kind of object that Workload may hold, for
@@ -46,7 +50,7 @@ func Workload(in Input) []client.Object {
 func Kinds(routes bool) []client.ObjectList {
 	out := []client.ObjectList{
 		&corev1.ServiceList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &policyv1.PodDisruptionBudgetList{}, &appsv1.DeploymentList{},
-		&networkingv1.IngressList{},
+		&networkingv1.IngressList{}, &networkingv1.NetworkPolicyList{},
 	}
 	if routes {
 		out = append(out, &gatewayv1.TLSRouteList{})

@@ -35,8 +35,8 @@ func StartsByCPU(ctx context.Context, nodes cache.Informers) (func() int, error)
 	return counted.starts, nil
 }
 
-// SlimNode drops what is not needed to count processors, so that the cache stays
-// small whatever labels, images and volumes the nodes have.
+// SlimNode drops what is needed neither to count processors nor for
+// ManagementNetworks, so that the cache stays small whatever labels, images and volumes the nodes have.
 func SlimNode(object any) (any, error) {
 	node, ok := object.(*corev1.Node)
 	if !ok {
@@ -44,7 +44,8 @@ func SlimNode(object any) (any, error) {
 	}
 	slim := &corev1.Node{TypeMeta: node.TypeMeta}
 	slim.Name, slim.UID, slim.ResourceVersion = node.Name, node.UID, node.ResourceVersion
-	slim.Spec.Unschedulable = node.Spec.Unschedulable
+	slim.Spec.Unschedulable, slim.Spec.PodCIDRs = node.Spec.Unschedulable, node.Spec.PodCIDRs
+	slim.Status.Addresses = node.Status.Addresses
 	slim.Status.Allocatable = corev1.ResourceList{corev1.ResourceCPU: node.Status.Allocatable[corev1.ResourceCPU]}
 	return slim, nil
 }

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -85,11 +86,14 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 	if err != nil {
 		return err
 	}
-	// TLSRoutes are few and left to the garbage collector.
+	// TLSRoutes are few and left to the garbage collector. Policies hold pods that stop, too.
 	members := set(tenant, false)
 	members.Lists = slices.DeleteFunc(members.Lists, func(list client.ObjectList) bool {
-		_, isDeployment := list.(*appsv1.DeploymentList)
-		return isDeployment
+		switch list.(type) {
+		case *appsv1.DeploymentList, *networkingv1.NetworkPolicyList:
+			return true
+		}
+		return false
 	})
 	if _, err := r.writer().Prune(ctx, members, nil); err != nil {
 		return err
@@ -99,7 +103,9 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 		return err
 	}
 	if !present && len(pods) == 0 {
-		return nil
+		members.Lists = []client.ObjectList{&networkingv1.NetworkPolicyList{}}
+		_, err := r.writer().Prune(ctx, members, nil)
+		return err
 	}
 	if err := r.hurry(ctx, pods); err != nil {
 		return err

@@ -76,6 +76,8 @@ type Reconciler struct {
 	// KineImage is the image of the shim for stores other than etcd, empty for
 	// desired.KineImage.
 	KineImage string
+	// Policies are for the NetworkPolicies of tenants, nil for none.
+	Policies *Policies
 	// Steps are the versions by which minors are gone through, nil for upgrade.DefaultSteps.
 	Steps upgrade.Steps
 	// Concurrency is the number of tenants reconciled at the same time, 0 for

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -84,7 +85,7 @@ func TestLife(t *testing.T) {
 
 func (w *world) checkObjects(t *testing.T, tn *kamajiv1alpha1.TenantControlPlane) {
 	t.Helper()
-	want := []string{"*v1.ConfigMap/kamaji-system/customer1-kubeadmconfig", "*v1.Deployment/kamaji-system/customer1", "*v1.PodDisruptionBudget/kamaji-system/customer1", "*v1.Service/kamaji-system/customer1"}
+	want := []string{"*v1.ConfigMap/kamaji-system/customer1-kubeadmconfig", "*v1.Deployment/kamaji-system/customer1", "*v1.NetworkPolicy/kamaji-system/customer1", "*v1.PodDisruptionBudget/kamaji-system/customer1", "*v1.Service/kamaji-system/customer1"}
 	for _, suffix := range []string{
 		"admin-kubeconfig", "api-server-certificate", "api-server-kubelet-client-certificate", "ca", "controller-manager-kubeconfig",
 		"datastore-certificate", "datastore-config", "front-proxy-ca-certificate", "front-proxy-client-certificate", "sa-certificate", "scheduler-kubeconfig",
@@ -279,17 +280,20 @@ func (w *world) deletion(t *testing.T) {
 	w.tenant(t, name, kamajiv1alpha1.DeletingCondition, metav1.ConditionTrue, "StoppingPods")
 	w.hurried(t, pod)
 	w.collect(t, name)
-	w.eventually(t, func(context.Context) string {
-		if n := len(w.objects(t, name)); n != 0 {
-			return fmt.Sprintf("%d objects are left", n)
-		}
-		return ""
-	})
+	left := func(want ...string) {
+		t.Helper()
+		w.eventually(t, func(context.Context) string {
+			return cmp.Diff(want, slices.Sorted(maps.Keys(w.objects(t, name))))
+		})
+	}
+	// A pod that stops is held as before.
+	left("*v1.NetworkPolicy/kamaji-system/customer1")
 	if w.etcd.Keys("/"+tn.Status.Storage.Setup.Schema+"/") == 0 {
 		t.Error("the data is gone before the pods")
 	}
 	w.stopped(t, pod)
 	w.gone(t, tn)
+	left()
 	if n := w.etcd.Keys("/" + tn.Status.Storage.Setup.Schema + "/"); n != 0 {
 		t.Errorf("%d keys are left", n)
 	}

@@ -80,12 +80,16 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	network, err := r.network(ctx)
+	if err != nil {
+		return err
+	}
 	s.stamp()
 	objects := desired.Workload(desired.Input{
 		Tenant: s.effective, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
 		Public: s.public, Rotated: s.rotated, Retired: s.retired, Since: s.since, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
 		ServedVersion: s.course.served, FailedVersion: s.failedRecord(),
-		InternalCAs: authorities,
+		InternalCAs: authorities, Network: network,
 	})
 	if err := r.write(ctx, s, objects); err != nil {
 		return explain(err)

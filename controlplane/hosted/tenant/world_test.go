@@ -4,6 +4,7 @@ package tenant_test
 
 import (
 	"context"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -62,6 +63,8 @@ type world struct {
 	starts atomic.Int32
 	// byCPU is how many could by the processors of the nodes.
 	byCPU func() int
+	// closed are the networks of this cluster.
+	closed func(context.Context) ([]netip.Prefix, error)
 }
 
 func start(t *testing.T) *world {
@@ -75,6 +78,9 @@ func start(t *testing.T) *world {
 	}
 	config, c := testenv.Start(t, scheme, "config/controlplane/crd/bases/kamaji.clastix.io_tenantcontrolplanes.yaml",
 		"config/controlplane/crd/bases/kamaji.clastix.io_datastores.yaml")
+	w := &world{client: c, etcd: storagetest.StartEtcd(t), kubelet: &kubelet{ports: map[string]string{}, processes: map[string]*exec.Cmd{}}}
+	// The reconcilers have the rights of an installed manager.
+	config = testenv.Manager(t, config, c, "config/controlplane/rbac/role.yaml")
 	config.QPS = -1
 	// As in the real manager, the cache only sees what carries our label.
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{kamajiv1alpha1.ProjectLabel: kamajiv1alpha1.ProjectLabelValue})}
@@ -82,12 +88,12 @@ func start(t *testing.T) *world {
 		Scheme: scheme, Metrics: server.Options{BindAddress: "0"},
 		// Each test has a world of its own.
 		Controller: ctrlconfig.Controller{SkipNameValidation: ptr.To(true)},
-		Cache:      cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: ours, &corev1.Service{}: ours, &networkingv1.Ingress{}: ours, &corev1.Pod{}: ours, &corev1.ConfigMap{}: ours}},
+		Cache:      cache.Options{ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: ours, &corev1.Service{}: ours, &networkingv1.Ingress{}: ours, &networkingv1.NetworkPolicy{}: ours, &corev1.Pod{}: ours, &corev1.ConfigMap{}: ours}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{client: c, etcd: storagetest.StartEtcd(t), kubelet: &kubelet{ports: map[string]string{}, processes: map[string]*exec.Cmd{}}, manager: mgr}
+	w.manager = mgr
 	w.starts.Store(100)
 	w.stores = storage.NewPool(storage.Openers{etcd.Name: etcd.Open})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -95,6 +101,9 @@ func start(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	if w.byCPU, err = tenant.StartsByCPU(ctx, mgr.GetCache()); err != nil {
+		t.Fatal(err)
+	}
+	if w.closed, err = tenant.ManagementNetworks(ctx, mgr.GetCache(), mgr.GetAPIReader()); err != nil {
 		t.Fatal(err)
 	}
 	stores := &datastore.Reconciler{Client: mgr.GetClient(), Secrets: mgr.GetAPIReader(), Pool: w.stores, Recorder: mgr.GetEventRecorder("test")}
@@ -112,7 +121,6 @@ func start(t *testing.T) *world {
 			t.Errorf("the manager: %v", err)
 		}
 	})
-	w.create(t, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system}})
 	return w
 }
 
@@ -121,7 +129,8 @@ func (w *world) engine() *tenant.Reconciler {
 	return &tenant.Reconciler{
 		Client: w.manager.GetClient(), Live: w.manager.GetAPIReader(), Secrets: w.manager.GetAPIReader(),
 		Storage: w.stores, Remote: &remote.Pool{Dial: w.kubelet.dial}, Recorder: w.manager.GetEventRecorder("test"),
-		Starts: func() int { return int(w.starts.Load()) },
+		Starts:   func() int { return int(w.starts.Load()) },
+		Policies: &tenant.Policies{Closed: w.closed},
 	}
 }
 
