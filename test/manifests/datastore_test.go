@@ -42,7 +42,7 @@ func TestEtcdTellsMembersFromTenants(t *testing.T) {
 // cert-manager replaces the key of a Certificate at renewal unless told otherwise. For a CA that would cut off everybody
 // who trusts the old one.
 func TestAuthoritiesKeepTheirKeys(t *testing.T) {
-	for _, folder := range []string{"config/datastore/etcd", "config/controlplane/default", "config/infrastructure/default"} {
+	for _, folder := range []string{"config/datastore/etcd", "config/datastore/postgres", "config/datastore/mariadb", "config/controlplane/default", "config/infrastructure/default"} {
 		objects := parsed(t, folder, rendering(folder))
 		for _, object := range objects {
 			authority, _, _ := unstructured.NestedBool(object.Object, "spec", "isCA")

@@ -135,7 +135,7 @@ func everything(t *testing.T) iter.Seq2[string, []*unstructured.Unstructured] {
 				return
 			}
 		}
-		for _, folder := range []string{"config/datastore/etcd", "config/datastore/etcd-3", "config/datastore/lab"} {
+		for _, folder := range []string{"config/datastore/etcd", "config/datastore/etcd-3", "config/datastore/lab", "config/datastore/postgres", "config/datastore/mariadb"} {
 			if !yield(folder, parsed(t, folder, func() ([]byte, error) { out, err := build(folder); return []byte(out), err })) {
 				return
 			}

@@ -101,7 +101,11 @@ func KubeadmModule(minor string) string { return "kubeadm-" + minor }
 
 // onDemand is what the lab builds only when it's named: what few tests need.
 func onDemand() []module {
-	var list []module
+	list := []module{
+		{name: "local-path", programs: map[string]string{"local-path-provisioner": "github.com/rancher/local-path-provisioner"}},
+		{name: "metallb", programs: map[string]string{"controller": "go.universe.tf/metallb/controller", "speaker": "go.universe.tf/metallb/speaker"}},
+		{name: "kube-router", programs: map[string]string{"kube-router": "."}},
+	}
 	for _, minor := range slices.Sorted(maps.Keys(Earlier)) {
 		kubernetes := module{
 			name: EarlierModule(minor), programs: map[string]string{EarlierModule(minor): "."}, flags: stamp(Earlier[minor]),

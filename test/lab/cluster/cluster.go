@@ -66,27 +66,28 @@ func Kubeconfig() (string, error) {
 }
 
 // Up brings the cluster up with a node image. One that runs from the same
-// image is kept, any other is replaced.
-func Up(ctx context.Context, log *progress.Log, image string) error {
+// image is kept, any other is replaced. It returns whether the cluster is new.
+func Up(ctx context.Context, log *progress.Log, image string) (bool, error) {
 	kubeconfig, err := Kubeconfig()
 	if err != nil {
-		return err
+		return false, err
 	}
 	provider := cluster.NewProvider(cluster.ProviderWithDocker())
-	if !healthy(ctx, image) {
+	fresh := !healthy(ctx, image)
+	if fresh {
 		if err := Down(ctx); err != nil {
-			return err
+			return false, err
 		}
 		if err := log.Step("creating the management cluster", func() error {
 			return create(ctx, provider, image, kubeconfig)
 		}); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if err := provider.ExportKubeConfig(Name, kubeconfig, false); err != nil {
-		return fmt.Errorf("writing %s: %w", kubeconfig, err)
+		return false, fmt.Errorf("writing %s: %w", kubeconfig, err)
 	}
-	return log.Step("connecting the nodes", func() error { return connect(ctx) })
+	return fresh, log.Step("connecting the nodes", func() error { return connect(ctx) })
 }
 
 // create makes the cluster; kind cleans up when it fails.
@@ -170,4 +171,13 @@ func Restart(ctx context.Context, namespaces ...string) error {
 // kubectl runs kubectl as administrator inside the control-plane node.
 func kubectl(ctx context.Context, args ...string) (string, error) {
 	return command.Output(ctx, append([]string{"docker", "exec", controlPlane, "kubectl", "--kubeconfig", adminConf}, args...)...)
+}
+
+// Apply applies YAML to the management cluster as administrator.
+func Apply(ctx context.Context, manifest string) error {
+	_, err := command.Command{
+		Args:  []string{"docker", "exec", "-i", controlPlane, "kubectl", "--kubeconfig", adminConf, "apply", "--server-side", "--force-conflicts", "-f", "-"},
+		Stdin: strings.NewReader(manifest),
+	}.Output(ctx)
+	return err
 }

@@ -28,6 +28,9 @@ const (
 const (
 	publicDistance  = 5
 	privateDistance = 4
+	// Between these MetalLB has its addresses, where a test asks for it.
+	firstBalanced = 29
+	lastBalanced  = 10
 )
 
 // conflist is the network configuration of one node: pods are links of the
@@ -54,6 +57,15 @@ func PrivateAddress(ctx context.Context) (netip.Addr, error) {
 	return high(ctx, privateDistance)
 }
 
+// BalancedAddresses is the range of addresses for Services of type LoadBalancer.
+func BalancedAddresses(ctx context.Context) (first, last netip.Addr, err error) {
+	if first, err = high(ctx, firstBalanced); err != nil {
+		return first, last, err
+	}
+	last, err = high(ctx, lastBalanced)
+	return first, last, err
+}
+
 // high is the address at a distance from the last one of the lab's network.
 func high(ctx context.Context, distance uint32) (netip.Addr, error) {
 	output, err := command.Output(ctx, "docker", "network", "inspect", "--format", "{{range .IPAM.Config}}{{.Subnet}} {{end}}", Network)
@@ -65,11 +77,11 @@ func high(ctx context.Context, distance uint32) (netip.Addr, error) {
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("reading the subnet of network %s: %w", Network, err)
 		}
-		if subnet.Addr().Is4() && subnet.Bits() <= 28 {
+		if subnet.Addr().Is4() && subnet.Bits() <= 26 {
 			return fromEnd(subnet, distance), nil
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("network %s has no IPv4 subnet of at least 16 addresses: %q", Network, output)
+	return netip.Addr{}, fmt.Errorf("network %s has no IPv4 subnet of at least 64 addresses: %q", Network, output)
 }
 
 // fromEnd counts back from the last address of an IPv4 subnet.

@@ -184,14 +184,10 @@ func Ensure(ctx context.Context, log *progress.Log, source Source) (string, erro
 	return assemble(ctx, log, source, source.Key(), specs())
 }
 
-// Extra returns an archive with images that few tests need, as named in
-// OnDemand, made when missing. Their modules must be in the source.
-func Extra(ctx context.Context, log *progress.Log, source Source, name string) (string, error) {
-	list := onDemand()[name]
-	if list == nil {
-		return "", fmt.Errorf("no images %q: want one of %s", name, strings.Join(OnDemand(), ", "))
-	}
-	return assemble(ctx, log, source, cache.Hash(source.Key(), fmt.Sprint(list)), list)
+// Extra returns an archive with the images of a set, made when missing. Its
+// modules and server must be in the source.
+func Extra(ctx context.Context, log *progress.Log, source Source, set Demanded) (string, error) {
+	return assemble(ctx, log, source, cache.Hash(source.Key(), fmt.Sprint(set.specs)), set.specs)
 }
 
 func assemble(ctx context.Context, log *progress.Log, source Source, key string, list []spec) (string, error) {

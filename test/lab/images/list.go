@@ -3,10 +3,13 @@
 package images
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/rootfs"
 )
 
 // Toolbox is a Debian with network tools, for pods that checks run.
@@ -64,21 +67,54 @@ func single(name, path, program, user string) spec {
 	return spec{name: name, programs: map[string]string{path: program}, entrypoint: []string{path}, user: user}
 }
 
-// onDemand is every set of images that few tests need, by the name of the
-// module of package binaries that its programs come from.
-func onDemand() map[string][]spec {
-	sets := map[string][]spec{}
+// Demanded is a set of images that few tests need.
+type Demanded struct {
+	// Modules of package binaries that the programs come from.
+	Modules []string
+	// Addition is what the tools must have besides, as package rootfs names it.
+	Addition string
+	specs    []spec
+}
+
+// onDemand is every set of images that few tests need, by name.
+func onDemand() map[string]Demanded {
+	sets := map[string]Demanded{
+		"storage": {Modules: []string{"local-path"}, specs: []spec{
+			single("docker.io/rancher/local-path-provisioner:v0.0.30", "/usr/bin/local-path-provisioner", "local-path-provisioner", ""),
+		}},
+		"metallb": {Modules: []string{"metallb"}, specs: []spec{
+			single("quay.io/metallb/controller:v0.15.2", "/controller", "controller", ""),
+			single("quay.io/metallb/speaker:v0.15.2", "/speaker", "speaker", ""),
+		}},
+		"network-policies": {Modules: []string{"kube-router"}, Addition: "ipset", specs: []spec{{
+			name: "kamaji.lab/kube-router:v2.2.1", tools: true, programs: map[string]string{"/usr/local/bin/kube-router": "kube-router"},
+			entrypoint: []string{"/usr/local/bin/kube-router"},
+		}}},
+		"postgres": {Addition: "postgres", specs: []spec{{name: "docker.io/library/postgres:15-bookworm", tools: true, user: rootfs.ServerUser}}},
+		"mariadb":  {Addition: "mariadb", specs: []spec{{name: "docker.io/library/mariadb:10.11", tools: true, user: rootfs.ServerUser}}},
+	}
 	for minor, version := range binaries.Earlier {
 		module := binaries.EarlierModule(minor)
+		set := Demanded{Modules: []string{module}}
 		for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
-			sets[module] = append(sets[module], kubernetes(component, version, module))
+			set.specs = append(set.specs, kubernetes(component, version, module))
 		}
+		sets[module] = set
 	}
 	return sets
 }
 
 // OnDemand lists what Extra provides.
 func OnDemand() []string { return slices.Sorted(maps.Keys(onDemand())) }
+
+// Demand is the set of that name.
+func Demand(name string) (Demanded, error) {
+	set, known := onDemand()[name]
+	if !known {
+		return set, fmt.Errorf("no images %q: want one of %s", name, strings.Join(OnDemand(), ", "))
+	}
+	return set, nil
+}
 
 // kubernetes is the image of a component. All of a version hold the same file,
 // and so the same layer; only kube-proxy needs the tools below it.

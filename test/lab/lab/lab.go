@@ -29,11 +29,18 @@ func Up(ctx context.Context, log *progress.Log) error {
 	if err != nil {
 		return err
 	}
-	if err := cluster.Up(ctx, log, image); err != nil {
+	fresh, err := cluster.Up(ctx, log, image)
+	if err != nil {
 		return err
 	}
 	for number := range Hosts {
 		name := hosts.Name(number)
+		if fresh {
+			// What it carries is of a cluster that is gone: it would be quarantined.
+			if err := hosts.Delete(ctx, name); err != nil {
+				return err
+			}
+		}
 		if err := log.Step("starting "+name, func() error { return hosts.Create(ctx, name, image) }); err != nil {
 			return err
 		}
@@ -69,42 +76,6 @@ func Image(ctx context.Context, log *progress.Log) (string, error) {
 		return "", err
 	}
 	return image, cache.Sweep()
-}
-
-// Provide builds images on demand, as images.OnDemand names them, and loads
-// them into the nodes of the management cluster and into the hosts.
-func Provide(ctx context.Context, log *progress.Log, name string) error {
-	roots, err := rootfs.Build(ctx, log)
-	if err != nil {
-		return err
-	}
-	mode, err := images.Choose(ctx)
-	if err != nil {
-		return err
-	}
-	set, err := binaries.Build(ctx, log, name)
-	if err != nil {
-		return err
-	}
-	archive, err := images.Extra(ctx, log, mode.Source(set, roots), name)
-	if err != nil {
-		return err
-	}
-	return log.Step("loading images of "+name, func() error {
-		names, err := hosts.List(ctx)
-		if err != nil {
-			return err
-		}
-		if err := cluster.Load(ctx, archive); err != nil {
-			return err
-		}
-		for _, host := range names {
-			if err := node.ImportFile(ctx, host, archive); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
 }
 
 // Down removes hosts and cluster.

@@ -136,7 +136,7 @@ func datastore(ctx context.Context, l *Lab) error {
 	if err = errors.Join(err, refused); err != nil {
 		return err
 	}
-	return l.condition(ctx, "", "datastore", "default", "Ready")
+	return l.Condition(ctx, "", "datastore", "default", "Ready")
 }
 
 func gateway(ctx context.Context, l *Lab) error {
@@ -156,7 +156,7 @@ spec:
 	if err := l.Apply(ctx, l.Kubeconfig, manifest); err != nil {
 		return err
 	}
-	return l.condition(ctx, "", "kamajigateway", "default", "Ready")
+	return l.Condition(ctx, "", "kamajigateway", "default", "Ready")
 }
 
 func inventory(ctx context.Context, l *Lab) error {
@@ -212,7 +212,7 @@ spec:
 		return err
 	}
 	for number := range lab.Hosts {
-		if err := l.condition(ctx, Namespace, "rackhost", hosts.Name(number), "HostKeyVerified"); err != nil {
+		if err := l.Condition(ctx, Namespace, "rackhost", hosts.Name(number), "HostKeyVerified"); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/lab"
 )
 
 // second is the name of another DataStore, and of the namespace of its etcd.
@@ -55,21 +56,10 @@ func secondStore(ctx context.Context, l *Lab) error {
 	if err != nil {
 		return err
 	}
-	documents := []string{"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + second + "\n"}
-	for document := range strings.SplitSeq(manifests, "\n---\n") {
-		switch {
-		case strings.Contains(document, "kind: NetworkPolicy\n"):
-			// It lets the manager in by being in its namespace.
-			continue
-		case strings.Contains(document, "kind: DataStore\n"):
-			document = strings.Replace(document, "\n  name: default\n", "\n  name: "+second+"\n", 1)
-		}
-		documents = append(documents, strings.ReplaceAll(document, "kamaji-system", second))
-	}
-	if err := l.Apply(ctx, l.Kubeconfig, strings.Join(documents, "\n---\n")); err != nil {
+	if err := l.Apply(ctx, l.Kubeconfig, lab.Another(manifests, "default", second)); err != nil {
 		return err
 	}
-	return l.condition(ctx, "", "datastore", second, "Ready")
+	return l.Condition(ctx, "", "datastore", second, "Ready")
 }
 
 // migrate names another DataStore, as a user does, and waits until the tenant has arrived. Meanwhile objects are written;

@@ -182,8 +182,8 @@ func Until(ctx context.Context, what string, look func() error) error {
 	}
 }
 
-// condition waits until an object's condition is True, and otherwise repeats what the condition says.
-func (l *Lab) condition(ctx context.Context, namespace, kind, name, condition string) error {
+// Condition waits until an object's condition is True, and otherwise repeats what the condition says.
+func (l *Lab) Condition(ctx context.Context, namespace, kind, name, condition string) error {
 	return Until(ctx, fmt.Sprintf("%s of %s %s", condition, kind, name), func() error {
 		path := fmt.Sprintf(`jsonpath={range .status.conditions[?(@.type==%q)]}{.status} {.reason}: {.message}{end}`, condition)
 		state, err := l.Kubectl(ctx, "-n", namespace, "get", kind, name, "-o", path)

@@ -5,12 +5,12 @@ package repository
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/binaries"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/cache"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
 )
@@ -24,32 +24,9 @@ const (
 	chartKubeVersion = "1.30.0"
 )
 
-// module is what `go mod download -json` says about one module.
-type module struct {
-	Version, Dir string
-}
-
-// download makes sure that a module pinned in test/lab/modules/<pin> is in the module cache. The go.sum beside the
-// pin is what makes its content trustworthy.
-func download(ctx context.Context, root, pin, path string) (module, error) {
-	out, err := command.Command{
-		Args: []string{"go", "mod", "download", "-json", path},
-		Dir:  filepath.Join(root, "test/lab/modules", pin),
-		Env:  []string{"GOFLAGS=-mod=readonly", "GOWORK=off"},
-	}.Output(ctx)
-	if err != nil {
-		return module{}, err
-	}
-	var m module
-	if err := json.Unmarshal([]byte(out), &m); err != nil {
-		return module{}, fmt.Errorf("reading the description of module %s: %w", path, err)
-	}
-	return m, nil
-}
-
 // clusterAPI renders core and the kubeadm bootstrap provider as their release does.
 func clusterAPI(ctx context.Context, root, folder, kustomize string) (part, error) {
-	m, err := download(ctx, root, "cluster-api", "sigs.k8s.io/cluster-api")
+	m, err := binaries.Fetch(ctx, root, "cluster-api", "sigs.k8s.io/cluster-api")
 	if err != nil {
 		return part{}, err
 	}
@@ -83,7 +60,7 @@ func clusterAPI(ctx context.Context, root, folder, kustomize string) (part, erro
 
 // certManager renders cert-manager's chart to the one file that clusterctl installs.
 func certManager(ctx context.Context, root, folder, helm string) (part, error) {
-	m, err := download(ctx, root, "cert-manager", "github.com/cert-manager/cert-manager")
+	m, err := binaries.Fetch(ctx, root, "cert-manager", "github.com/cert-manager/cert-manager")
 	if err != nil {
 		return part{}, err
 	}
@@ -114,7 +91,7 @@ func certManager(ctx context.Context, root, folder, helm string) (part, error) {
 
 // certManagerChart puts the chart together from its source, as cert-manager's release does: the version goes into
 // Chart.yaml, and the CRDs, which are templates too, become one template.
-func certManagerChart(m module, folder string) error {
+func certManagerChart(m binaries.Download, folder string) error {
 	source := filepath.Join(m.Dir, "deploy/charts/cert-manager")
 	description, err := os.ReadFile(filepath.Join(source, "Chart.template.yaml"))
 	if err != nil {

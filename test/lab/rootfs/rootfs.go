@@ -50,13 +50,13 @@ rm -f /lib/systemd/system/basic.target.wants/*
 echo ReadKMsg=no >> /etc/systemd/journald.conf
 `
 
-// Archives are the two file systems.
+// Archives are the file systems.
 type Archives struct {
 	Tools  string // tar of a minimal Debian with network tools
 	System string // tar of the same with systemd and sshd
 }
 
-// Build makes both archives, or finds them in the cache.
+// Build makes the archives of tools and system, or finds them in the cache.
 func Build(ctx context.Context, log *progress.Log) (Archives, error) {
 	dir, err := cache.Dir()
 	if err != nil {

@@ -59,7 +59,13 @@ func Open(config storage.Config) (storage.Driver, error) {
 		}
 	}
 	if s.admin == "" {
-		return nil, storage.Errorf(storage.ReasonInvalid, "DataStore %s: set spec.basicAuth to the administrator of the store", config.Name)
+		// Such an account has no password, but REQUIRE SUBJECT.
+		if s.admin, err = clientcert.Administrator(config); err != nil {
+			return nil, err
+		}
+	}
+	if s.admin == "" {
+		return nil, storage.Errorf(storage.ReasonInvalid, "DataStore %s: set spec.basicAuth, or a client certificate whose common name is the administrator", config.Name)
 	}
 	servers, err := dialers(config, s.admin, config.Password, "")
 	if err != nil {

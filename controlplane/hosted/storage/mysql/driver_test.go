@@ -96,6 +96,13 @@ func TestProbe(t *testing.T) {
 	if err := server.Exec("CREATE USER 'weak'@'%' IDENTIFIED BY 'w'"); err != nil {
 		t.Fatal(err)
 	}
+	if err := server.Exec("CREATE USER 'certified'@'%' REQUIRE SUBJECT '/CN=certified'"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Exec("GRANT ALL PRIVILEGES ON *.* TO 'certified'@'%' WITH GRANT OPTION"); err != nil {
+		t.Fatal(err)
+	}
+	certificate, key := server.Certificate(t, "certified")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -113,6 +120,8 @@ func TestProbe(t *testing.T) {
 		"nobody listens":    {func(c *storage.Config) { c.Endpoints = []string{gone} }, storage.ReasonUnreachable},
 		"wrong password":    {func(c *storage.Config) { c.Password = "x" }, storage.ReasonPermissionDenied},
 		"lesser user":       {func(c *storage.Config) { c.Username, c.Password = "weak", "w" }, storage.ReasonPermissionDenied},
+		"certificate alone": {func(c *storage.Config) { c.Username, c.Password, c.Certificate, c.Key = "", "", certificate, key }, ""},
+		"no certificate":    {func(c *storage.Config) { c.Username, c.Password = "certified", "" }, storage.ReasonPermissionDenied},
 		"foreign authority": {func(c *storage.Config) { c.CA = stranger.CA }, storage.ReasonTLSFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
