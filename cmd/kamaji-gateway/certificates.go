@@ -89,16 +89,7 @@ ExecStartPre=+/usr/bin/install -d -o %[1]s -m 0750 %[3]s
 ExecStart=%[2]s
 ReadWritePaths=-%[3]s
 CapabilityBoundingSet=
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
-ProtectControlGroups=yes
-RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
-SystemCallArchitectures=native
+` + hardening + `RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
 `
 
 const certificatesTimer = `[Unit]

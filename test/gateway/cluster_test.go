@@ -21,6 +21,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
@@ -117,10 +119,14 @@ type cluster struct {
 	pki      pki.Result
 	// dir holds the files of pki.
 	dir string
+	// flags are further ones of its API servers.
+	flags []string
 
 	mu      sync.Mutex
 	servers map[uint16]*program
 	serving []route.Endpoint
+	// tunnels are its konnectivity servers.
+	tunnels []route.Endpoint
 }
 
 func (w *world) newCluster(t testing.TB, etcd, name string) *cluster {
@@ -153,13 +159,14 @@ func (c *cluster) serve(t testing.TB) uint16 {
 	t.Helper()
 	port := freePort(t)
 	file := func(name string) string { return filepath.Join(c.dir, name) }
-	server := start(t, asset(t, "kube-apiserver"),
-		"--etcd-servers="+c.etcd, "--etcd-prefix=/"+c.Name, "--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(int(port)),
-		"--advertise-address="+advertised, "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16",
-		"--authorization-mode=Node,RBAC", "--enable-bootstrap-token-auth=true", "--client-ca-file="+file(pki.ClientsFile),
-		"--tls-cert-file="+file("apiserver.crt"), "--tls-private-key-file="+file("apiserver.key"), "--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+file("sa.pub"), "--service-account-signing-key-file="+file("sa.key"), "--shutdown-delay-duration=2s",
-		"--profiling=false", "--cert-dir="+t.TempDir())
+	server := start(t, asset(t, "kube-apiserver"), append([]string{
+		"--etcd-servers=" + c.etcd, "--etcd-prefix=/" + c.Name, "--bind-address=127.0.0.1", "--secure-port=" + strconv.Itoa(int(port)),
+		"--advertise-address=" + advertised, "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.96.0.0/16",
+		"--authorization-mode=Node,RBAC", "--enable-bootstrap-token-auth=true", "--client-ca-file=" + file(pki.ClientsFile),
+		"--tls-cert-file=" + file("apiserver.crt"), "--tls-private-key-file=" + file("apiserver.key"), "--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-key-file=" + file("sa.pub"), "--service-account-signing-key-file=" + file("sa.key"), "--shutdown-delay-duration=2s",
+		"--profiling=false", "--cert-dir=" + t.TempDir(),
+	}, c.flags...)...)
 	admin := c.admin(t, port)
 	until(t, c.Name+" has an API server more", func() bool {
 		_, err := admin.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(t.Context())
@@ -195,7 +202,7 @@ func (c *cluster) end(t testing.TB, port uint16) {
 
 func (c *cluster) publish(t testing.TB) {
 	t.Helper()
-	c.w.set(t, c.Tenant, route.Backends{route.PortAPIServer: c.serving})
+	c.w.set(t, c.Tenant, route.Backends{route.PortAPIServer: c.serving, route.PortKonnectivity: c.tunnels})
 }
 
 // config is a client of the tenant, with a certificate of its authority. It is told host, and connects to a fixed address, as kube-proxy
@@ -227,6 +234,28 @@ func (c *cluster) admin(t testing.TB, port uint16) *kubernetes.Clientset {
 	t.Helper()
 	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
 	return c.clients(t, at.String(), at)
+}
+
+// metrics are those of one API server.
+func (c *cluster) metrics(t testing.TB, port uint16) string {
+	t.Helper()
+	data, err := c.admin(t, port).Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
+	must(t, err)
+	return string(data)
+}
+
+// kubeconfig is a file for components of the control plane, which reach one API server past the gateway.
+func (c *cluster) kubeconfig(t testing.TB, port uint16) string {
+	t.Helper()
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+	config := c.config(t, at.String(), at, "admin", "system:masters")
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:  map[string]*clientcmdapi.Cluster{"": {Server: config.Host, CertificateAuthorityData: config.CAData}},
+		AuthInfos: map[string]*clientcmdapi.AuthInfo{"": {ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}},
+		Contexts:  map[string]*clientcmdapi.Context{"": {}},
+	}, path))
+	return path
 }
 
 // pod is a client as pods are: it dials the Service default/kubernetes, which leads to the tenant's own port.

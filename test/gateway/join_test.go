@@ -24,7 +24,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	bootstrapapi "k8s.io/cluster-bootstrap/token/api"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -102,13 +101,7 @@ func (c *cluster) initialize(t *testing.T, kubernetes string) {
 	for name, data := range map[string][]byte{"signing.crt": ca, "signing.key": key} {
 		must(t, os.WriteFile(filepath.Join(c.dir, name), data, 0o600))
 	}
-	admin := filepath.Join(c.dir, "controllers.conf")
-	must(t, clientcmd.WriteToFile(clientcmdapi.Config{
-		Clusters:  map[string]*clientcmdapi.Cluster{"": {Server: config.Host, CertificateAuthorityData: ca}},
-		AuthInfos: map[string]*clientcmdapi.AuthInfo{"": {ClientCertificateData: config.CertData, ClientKeyData: config.KeyData}},
-		Contexts:  map[string]*clientcmdapi.Context{"": {}},
-	}, admin))
-	start(t, kubernetes, "kube-controller-manager", "--kubeconfig="+admin, "--controllers=bootstrap-signer-controller,certificatesigningrequest-approving-controller,certificatesigningrequest-signing-controller",
+	start(t, kubernetes, "kube-controller-manager", "--kubeconfig="+c.kubeconfig(t, port), "--controllers=bootstrap-signer-controller,certificatesigningrequest-approving-controller,certificatesigningrequest-signing-controller",
 		"--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port="+text(freePort(t)), "--cert-dir="+t.TempDir(),
 		"--cluster-signing-cert-file="+filepath.Join(c.dir, "signing.crt"), "--cluster-signing-key-file="+filepath.Join(c.dir, "signing.key"))
 	documents, err := kubeadm.Objects(kubeadm.Input{Tenant: c.object, Endpoint: c.endpoint, CACert: ca})

@@ -152,6 +152,8 @@ type GatewayDataPlane struct {
 
 // KamajiGatewaySpec describes one gateway: two addresses that all its tenants share.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.limits) || self.dataPlane.type == 'Embedded'",message="limits need dataPlane.type Embedded: Envoy has its own"
+// +kubebuilder:validation:XValidation:rule="!has(self.proxyProtocol) || self.dataPlane.type == 'Embedded'",message="proxyProtocol needs dataPlane.type Embedded: Envoy would take the header from everybody"
 // +kubebuilder:validation:XValidation:rule="self.port >= 1024 || self.dataPlane.placement == 'External'",message="a port below 1024 needs dataPlane.placement External: in the cluster the data plane runs without privileges"
 // +kubebuilder:validation:XValidation:rule="self.publicAddress != self.privateAddress",message="publicAddress and privateAddress must differ: each has its own listener on the same port"
 // +kubebuilder:validation:XValidation:rule="!has(self.tenantPorts) || self.port < self.tenantPorts.first || self.port > self.tenantPorts.last",message="port must lie outside tenantPorts: it is shared by all tenants"
@@ -238,6 +240,17 @@ type KamajiGatewaySpec struct {
 	// +kubebuilder:default={first: 10000, last: 29999}
 	// +optional
 	TenantPorts *PortRange `json:"tenantPorts,omitempty"`
+
+	// limits protect each instance of an Embedded data plane. They change without a restart, and what the file of an External instance
+	// sets counts instead. Envoy has its own, flags of kamaji-gateway envoy.
+	//
+	// +optional
+	Limits *GatewayLimits `json:"limits,omitempty"`
+
+	// proxyProtocol names load balancers in front of an Embedded data plane that say whose connections they pass on.
+	//
+	// +optional
+	ProxyProtocol *GatewayProxyProtocol `json:"proxyProtocol,omitempty"`
 
 	// dataPlane says what forwards the connections and where it runs.
 	//

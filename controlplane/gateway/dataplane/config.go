@@ -139,6 +139,9 @@ func (g *Gateway) putCluster(c *clusterv3.Cluster) error {
 		return err
 	}
 	settings.MaxConnections, settings.Sources = int64(policy.MaxConnections), route.SortSources(policy.Sources)
+	if key.Listener == route.Public {
+		settings.Side = upstream.Public
+	}
 	before := g.routes.Lookup([]byte(c.GetName()))
 	moved := before != nil && before.Settings().Backend != settings.Backend
 	g.routes.PutRoute(c.GetName(), settings)
@@ -179,6 +182,11 @@ func (g *Gateway) putListener(l *listenerv3.Listener) error {
 	default:
 		return errors.New("neither the public nor the private listener, nor that of the tenants' own addresses")
 	}
+	protection, err := xds.ProtectionOf(l)
+	if err != nil {
+		return err
+	}
+	g.protect(name, protection) // before a connection comes
 	g.listeners.setShared(name, addr, prefix)
 	return nil
 }

@@ -145,7 +145,7 @@ func TestARouteThatChangesItsTenantDropsItsConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.ended()
-	want := upstream.Settings{Backend: "other/b/kube-apiserver", ConnectTimeout: time.Second, MaxConnections: route.DefaultMaxConnections}
+	want := upstream.Settings{Backend: "other/b/kube-apiserver", ConnectTimeout: time.Second, Side: upstream.Public, MaxConnections: route.DefaultMaxConnections}
 	if got := g.routes.Lookup([]byte(key.String())).Settings(); !cmp.Equal(*got, want, cmpopts.EquateEmpty()) {
 		t.Errorf("settings %+v, want %+v", got, want)
 	}

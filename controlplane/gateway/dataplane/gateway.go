@@ -26,6 +26,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/bootstrap"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/relay"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/upstream"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 )
 
 const (
@@ -87,7 +88,8 @@ func New(config *bootstrap.Config, options Options) (*Gateway, error) {
 		Name: "kamaji_gateway_access_log_dropped_total", Help: "Lines of the access log that were not written.",
 	}, func() float64 { return float64(g.accessLog.dropped.Load()) }))
 	g.policy = &policy{routes: g.routes, metrics: g.metrics, log: g.accessLog}
-	g.relay, err = relay.New(g.policy, limits(config, options.Relay))
+	options.Relay.Limits = limits(config.Limits, route.Limits{})
+	g.relay, err = relay.New(g.policy, options.Relay)
 	if err != nil {
 		g.accessLog.close()
 		return nil, errors.Join(fmt.Errorf("starting the relay: %w", err), closeAll(g.health, g.scrapes))

@@ -3,6 +3,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"time"
@@ -11,15 +12,32 @@ import (
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/bootstrap"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/dataplane/relay"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds"
 )
 
-// limits adds to options what the bootstrap file sets.
-func limits(config *bootstrap.Config, options relay.Options) relay.Options {
-	options.MaxConnections = config.Limits.Connections
-	options.MaxPending = config.Limits.PendingConnections
-	options.MaxAge = time.Duration(config.Limits.ConnectionAgeSeconds) * time.Second
-	options.Proxies = config.ProxyProtocol.Prefixes()
-	return options
+// limits are those of the bootstrap file, and where it has none, those that the control plane gave.
+func limits(file bootstrap.Limits, given route.Limits) relay.Limits {
+	return relay.Limits{
+		MaxConnections: cmp.Or(file.Connections, int(given.Connections)),
+		MaxPending:     cmp.Or(file.PendingConnections, int(given.PendingConnections)),
+		MaxAge:         cmp.Or(time.Duration(file.ConnectionAgeSeconds)*time.Second, given.ConnectionAge),
+	}
+}
+
+// protect brings the limits and load balancers of a listener into effect. All listeners have the same limits.
+func (g *Gateway) protect(name route.Listener, given xds.Protection) {
+	g.relay.SetLimits(limits(g.config.Limits, given.Limits))
+	proxies := given.Proxies
+	if local := g.config.ProxyProtocol.Prefixes(); len(local) > 0 {
+		proxies = local
+	}
+	switch name {
+	case route.Public:
+		g.listeners.public.SetProxies(proxies)
+	case route.Private:
+		g.listeners.private.SetProxies(proxies)
+	}
 }
 
 // registerLimits adds the metrics that say how near the limits are.

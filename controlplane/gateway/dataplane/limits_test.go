@@ -56,21 +56,27 @@ func TestWhoMayConnect(t *testing.T) {
 	until(t, "the source is let in", func() bool { _, _, err := a.dial(t, w.public(), a.Hostname); return err == nil })
 }
 
+// The limit is one for all ways to the tenant on that side.
 func TestConnectionLimitOfATenant(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.newTenant(t, "a"), w.newTenant(t, "b")
-	a.Public.MaxConnections = 2
+	a.Public.MaxConnections, a.Private.MaxConnections = 2, 2
 	w.set(t, a)
 	g, _ := w.start(t, a, b)
-	first, _ := a.must(t, w.public(), a.Hostname), a.must(t, w.public(), a.Hostname)
+	a.must(t, w.own(a), inCluster)
+	a.must(t, w.private(), a.Hostname, route.ALPNKonnectivity, "h2")
+	if _, _, err := a.dial(t, w.private(), a.Hostname); err == nil || !strings.Contains(err.Error(), "internal error") {
+		t.Errorf("the third of two connections on the private side: %v", err)
+	}
+	first, _ := a.must(t, w.public(), a.Hostname), a.must(t, w.public(), a.AdditionalHostnames[0])
 	if _, _, err := a.dial(t, w.public(), a.Hostname); err == nil || !strings.Contains(err.Error(), "internal error") {
 		t.Errorf("the third of two connections: %v", err)
 	}
 	b.must(t, w.public(), b.Hostname)
 	_ = first.Close()
 	until(t, "there is room again", func() bool { _, _, err := a.dial(t, w.public(), a.Hostname); return err == nil })
-	until(t, "it is logged", func() bool { return w.logged("route_limit") != nil })
-	if got := w.logged("route_limit"); got["route"] != "public|sni|"+a.Hostname {
+	until(t, "it is logged", func() bool { return w.logged("tenant_limit") != nil })
+	if got := w.logged("tenant_limit"); got["route"] != "private|sni|"+a.Hostname {
 		t.Errorf("logged %v", got)
 	}
 	if _, metrics := get(t, g, "/metrics"); strings.Contains(metrics, `kamaji_gateway_tenant_refused_total{tenant="tenants/a"} 0`) {
@@ -148,6 +154,40 @@ func TestClientsBehindALoadBalancer(t *testing.T) {
 	until(t, "both are logged", func() bool { return w.logged("source_refused") != nil && len(w.accessLog.all()) >= 2 })
 	if got := w.logged("source_refused"); got["client"] != "192.0.2.7:40000" || got["via"] != "127.0.0.1" {
 		t.Errorf("logged %v", got)
+	}
+}
+
+// TestTheControlPlaneSetsLimits: limits and load balancers of a gateway change under an open connection, and count for the next one;
+// what the file says counts instead.
+func TestTheControlPlaneSetsLimits(t *testing.T) {
+	w := newWorld(t)
+	w.config.Limits.PendingConnections, w.config.MetricsAddress = 123, "127.0.0.1:0"
+	n := w.newTenant(t, "a")
+	g, _ := w.start(t, n)
+	kept := n.must(t, w.public(), n.Hostname)
+	limit := func() float64 { return scrape(t, g)["kamaji_gateway_connections_limit"] }
+	unlimited := limit()
+	w.gateway.Limits = route.Limits{Connections: 100, PendingConnections: 7}
+	w.gateway.PublicProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	if err := w.state.SetGateway(w.gateway); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the limit is lower", func() bool { return limit() == 100 })
+	if got := limits(w.config.Limits, w.gateway.Limits); got.MaxConnections != 100 || got.MaxPending != 123 {
+		t.Errorf("limits in effect are %+v", got)
+	}
+	if _, _, err := n.dial(t, w.public(), n.Hostname); err == nil {
+		t.Error("a load balancer without a header is believed")
+	}
+	n.must(t, w.private(), n.Hostname)
+	w.gateway.Limits, w.gateway.PublicProxies = route.Limits{}, nil
+	if err := w.state.SetGateway(w.gateway); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the limit is the old one", func() bool { return limit() == unlimited })
+	n.must(t, w.public(), n.Hostname)
+	if !kept.alive() {
+		t.Error("an open connection was cut by a change")
 	}
 }
 

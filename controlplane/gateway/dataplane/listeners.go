@@ -63,8 +63,8 @@ type listeners struct {
 	// succeeded says whether another process has the sockets of this one, and opens the new ones: what both opened would have two
 	// queues, and the one of this process is lost when it ends. May be nil.
 	succeeded func() bool
-	// public and private bound the connections of the public listener, and of all others together.
-	public, private *relay.Budget
+	// public and private are the doors of the public listener, and of all others together.
+	public, private *relay.Door
 
 	shared map[route.Listener]netip.AddrPort
 	prefix netip.Prefix                      // of the listener route.Prefix
@@ -81,7 +81,7 @@ const listenerShare = 0.9
 
 func newListeners(r *relay.Relay, log *slog.Logger) *listeners {
 	return &listeners{
-		relay: r, log: log, hold: true, public: relay.NewBudget(listenerShare), private: relay.NewBudget(listenerShare),
+		relay: r, log: log, hold: true, public: relay.NewDoor(listenerShare), private: relay.NewDoor(listenerShare),
 		shared: map[route.Listener]netip.AddrPort{}, ports: map[uint16]map[route.Key]struct{}{},
 		open: map[netip.AddrPort]*relay.Listener{}, failed: map[netip.AddrPort]*entrance{}, reported: map[netip.AddrPort]bool{},
 	}
@@ -179,9 +179,9 @@ func (l *listeners) start(addr netip.AddrPort, e *entrance) {
 		l.failed[addr] = e
 		return
 	}
-	options := relay.ListenOptions{Budget: l.private, Anywhere: e.within.IsValid()}
+	options := relay.ListenOptions{Door: l.private, Anywhere: e.within.IsValid()}
 	if e.kind == kindPublic {
-		options.Budget = l.public
+		options.Door = l.public
 	}
 	if fd, ok := l.inherited[addr]; ok {
 		options.Socket = fd

@@ -15,7 +15,7 @@ import (
 // Reasons to refuse a connection, besides those of package relay.
 const (
 	noRoute  relay.Reason = "no_route"        // no route for the name or port
-	tooMany  relay.Reason = "route_limit"     // the route has as many connections as it may
+	tooMany  relay.Reason = "tenant_limit"    // the tenant has as many connections as it may
 	badName  relay.Reason = "bad_server_name" // the server name is no DNS name
 	unsaid   relay.Reason = "no_server_name"  // none was sent, where routes are told apart by it
 	stranger relay.Reason = "source_refused"  // the route takes no connections from this source
@@ -44,6 +44,7 @@ type flow struct {
 	entrance     *entrance
 	route        *upstream.Route
 	backend      *upstream.Backend
+	side         upstream.Side
 	endpoint     *upstream.Endpoint
 	tried        []*upstream.Endpoint
 	client       netip.AddrPort
@@ -67,14 +68,12 @@ func (p *policy) Route(in relay.Incoming) (relay.Flow, *relay.Refusal) {
 	if !backend.Awake() {
 		return nil, &relay.Refusal{Reason: asleep, Alert: alertInternalError}
 	}
-	if !r.Acquire() {
+	if !backend.Account.Acquire(settings.Side, settings.MaxConnections) {
 		backend.Account.Refused.Add(1)
 		return nil, &relay.Refusal{Reason: tooMany, Alert: alertInternalError}
 	}
 	p.metrics.active[e.kind].Inc()
-	backend.Account.Active.Add(1)
-	backend.Account.Connections.Add(1)
-	f := &flow{policy: p, entrance: e, route: r, backend: backend, client: in.Client, via: in.Via, konnectivity: in.Hello.Offers(route.ALPNKonnectivity)}
+	f := &flow{policy: p, entrance: e, route: r, backend: backend, side: settings.Side, client: in.Client, via: in.Via, konnectivity: in.Hello.Offers(route.ALPNKonnectivity)}
 	name, _ := in.Hello.ServerName()
 	if e.prefix != "" {
 		f.sni = r.Name[len(e.prefix) : len(e.prefix)+len(name)] // the same text, for the life of the connection
@@ -175,9 +174,8 @@ func (f *flow) Done(s relay.Summary) {
 		entry.Upstream = f.endpoint.Addr
 		f.backend.Return(f.endpoint, f.client.Addr(), f.konnectivity)
 	}
-	f.route.Release()
 	p.metrics.active[f.entrance.kind].Dec()
-	f.backend.Account.Active.Add(-1)
+	f.backend.Account.Release(f.side)
 	p.metrics.ended(f.entrance.kind, s.Reason)
 	p.log.write(&entry)
 }

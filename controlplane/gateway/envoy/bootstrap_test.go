@@ -13,10 +13,9 @@ import (
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/anypb"
 	"sigs.k8s.io/yaml"
 
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds/xdstest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
@@ -46,48 +45,10 @@ func TestFiles(t *testing.T) {
 		if err := protojson.Unmarshal(data, into); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
-		validate(t, name, into)
-	}
-}
-
-// validate checks a message, and what is packed inside it.
-func validate(t *testing.T, path string, m proto.Message) {
-	t.Helper()
-	if checked, ok := m.(interface{ ValidateAll() error }); ok {
-		if err := checked.ValidateAll(); err != nil {
-			t.Errorf("%s: %v", path, err)
+		if err := xdstest.Validate(name, into); err != nil {
+			t.Error(err)
 		}
 	}
-	walk(t, path, m.ProtoReflect())
-}
-
-func walk(t *testing.T, path string, m protoreflect.Message) {
-	t.Helper()
-	if packed, ok := m.Interface().(*anypb.Any); ok {
-		inner, err := packed.UnmarshalNew()
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		validate(t, path+"/"+string(inner.ProtoReflect().Descriptor().Name()), inner)
-		return
-	}
-	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		at := path + "." + string(field.Name())
-		switch {
-		case field.IsMap() && field.MapValue().Message() != nil:
-			value.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
-				walk(t, at+"["+key.String()+"]", value.Message())
-				return true
-			})
-		case field.IsList() && field.Message() != nil:
-			for i := range value.List().Len() {
-				walk(t, at, value.List().Get(i).Message())
-			}
-		case !field.IsMap() && field.Message() != nil:
-			walk(t, at, value.Message())
-		}
-		return true
-	})
 }
 
 func TestKindsOfControlPlane(t *testing.T) {

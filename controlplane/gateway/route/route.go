@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Names of the ports of a tenant's Service, and so of its EndpointSlices.
@@ -26,11 +27,24 @@ type Gateway struct {
 	PrivatePrefix netip.Prefix
 	// Public and Private are for tenants that have no policy of their own, by listener.
 	Public, Private Policy
+	// Limits protect each of its data planes.
+	Limits Limits
+	// PublicProxies and PrivateProxies are networks of load balancers in front of the gateway, as SortSources leaves them: connections
+	// from there begin with a PROXY protocol header.
+	PublicProxies, PrivateProxies []netip.Prefix
+}
+
+// Limits of one data plane instance. Zero values leave them to the data plane.
+type Limits struct {
+	// Connections that may be open at once, and PendingConnections those of them without their ClientHello.
+	Connections, PendingConnections uint32
+	// ConnectionAge is how long a connection may last.
+	ConnectionAge time.Duration
 }
 
 // SameListeners tells whether two gateways listen alike: no policy is part of a listener.
 func (g Gateway) SameListeners(o Gateway) bool {
-	return g.Name == o.Name && g.PublicAddress == o.PublicAddress && g.PrivateAddress == o.PrivateAddress && g.Port == o.Port && g.PrivatePrefix == o.PrivatePrefix
+	return g.Limits == o.Limits && slices.Equal(g.PublicProxies, o.PublicProxies) && slices.Equal(g.PrivateProxies, o.PrivateProxies) && g.Name == o.Name && g.PublicAddress == o.PublicAddress && g.PrivateAddress == o.PrivateAddress && g.Port == o.Port && g.PrivatePrefix == o.PrivatePrefix
 }
 
 // Tenant is what a gateway knows of one tenant control plane. Host names are normalized.
@@ -55,11 +69,12 @@ type Tenant struct {
 type Policy struct {
 	// Sources are the networks that connections are taken from; without any, from everywhere. See SortSources.
 	Sources []netip.Prefix
-	// MaxConnections is how many connections may be open by the route, per data plane instance; 0: DefaultMaxConnections.
+	// MaxConnections is how many connections of the tenant may be open by all routes of the listener's side, per data plane instance;
+	// 0: DefaultMaxConnections.
 	MaxConnections uint32
 }
 
-// DefaultMaxConnections limits the open connections of a route that has no limit of its own. A worker node holds fewer than ten, so
+// DefaultMaxConnections limits the open connections of a tenant that has no limit of its own, on each side. A worker node holds fewer than ten, so
 // this serves thousands of nodes while one tenant can't take all of a gateway's. Envoy's own default of 1024 is too low.
 const DefaultMaxConnections = 32768
 

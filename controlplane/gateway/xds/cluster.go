@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// PolicyMetadata is the key in a cluster's metadata.filter_metadata under which a route's policy is, for the embedded data plane.
+	// PolicyMetadata is the key in metadata.filter_metadata under which a cluster has its route's policy, and a listener the Protection,
+	// for the embedded data plane.
 	PolicyMetadata = "kamaji.gateway"
 	// sourcesField holds the networks, a list of strings, from which connections are taken.
 	sourcesField = "sources"
@@ -69,12 +70,8 @@ func policyMetadata(p route.Policy) *corev3.Metadata {
 	if len(p.Sources) == 0 {
 		return nil
 	}
-	list := &structpb.ListValue{}
-	for _, source := range p.Sources {
-		list.Values = append(list.Values, structpb.NewStringValue(source.String()))
-	}
 	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
-		PolicyMetadata: {Fields: map[string]*structpb.Value{sourcesField: structpb.NewListValue(list)}},
+		PolicyMetadata: {Fields: map[string]*structpb.Value{sourcesField: networks(p.Sources)}},
 	}}
 }
 

@@ -16,6 +16,10 @@
 //	private  spec.privateAddress:spec.port    workers, by host name; the same address also takes each tenant's own port
 //	prefix   0.0.0.0:spec.port or [::]:…      workers, by destination address, which lies in filter_chain_match.prefix_ranges
 //
+// listener.metadata.filter_metadata["kamaji.gateway"], where it is set, has the limits of the whole data plane (connections,
+// pendingConnections, connectionAgeSeconds) and proxies, the networks from which connections begin with a PROXY protocol header. Both can
+// change under open connections; gateways served by Envoy have none. See ProtectionOf.
+//
 // A data plane takes its addresses and the shared port from these, never from its own configuration. It serves the prefix with one
 // socket on the wildcard address, where the prefix is local by a route (ip route add local <prefix> dev lo), or with a socket for
 // each address that a cluster names, bound with IP_FREEBIND. A destination outside the prefix is no tenant's.
@@ -36,7 +40,8 @@
 //
 // cluster.eds_cluster_config.service_name names the endpoints: <namespace>/<tenant>/kube-apiserver or
 // <namespace>/<tenant>/konnectivity-server (route.BackendName), shared by all routes of the tenant to that port.
-// cluster.circuit_breakers.thresholds[0].max_connections is the route's limit of open connections per data plane instance.
+// cluster.circuit_breakers.thresholds[0].max_connections is the limit of the tenant's open connections per data plane instance: by all its
+// public|… clusters together, or by all its private|… clusters. Envoy counts those of each cluster by themselves.
 // cluster.metadata.filter_metadata["kamaji.gateway"].sources, where it is set, lists the networks (address/bits) from which the route
 // takes connections; from elsewhere they are closed before a byte is sent to the tenant. See PolicyOf.
 // cluster.connect_timeout bounds one connection attempt. lb_policy is LEAST_REQUEST: the endpoint with the fewest open connections.

@@ -78,6 +78,8 @@ func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	public.Metadata = Protection{Limits: g.Limits, Proxies: g.PublicProxies}.metadata()
+	private.Metadata = Protection{Limits: g.Limits, Proxies: g.PrivateProxies}.metadata()
 	if !g.PrivatePrefix.IsValid() {
 		return []*listenerv3.Listener{public, private}, nil
 	}
@@ -93,6 +95,7 @@ func Listeners(g route.Gateway) ([]*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	prefix.Metadata = private.GetMetadata()
 	return []*listenerv3.Listener{public, private, prefix}, nil
 }
 

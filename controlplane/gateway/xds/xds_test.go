@@ -8,17 +8,18 @@ import (
 	"encoding/json"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds/xdstest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 )
 
@@ -82,49 +83,11 @@ func access(t *testing.T, list xds.AccessList, tenants ...route.Tenant) *corev3.
 	return config
 }
 
-// validate checks a message and everything that is packed inside it.
-func validate(t *testing.T, path string, m proto.Message) {
-	t.Helper()
-	if checked, ok := m.(resource); ok {
-		if err := checked.ValidateAll(); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-	walk(t, path, m.ProtoReflect())
-}
-
-func walk(t *testing.T, path string, m protoreflect.Message) {
-	t.Helper()
-	if packed, ok := m.Interface().(*anypb.Any); ok {
-		inner, err := packed.UnmarshalNew()
-		if err != nil {
-			t.Fatalf("%s: %v", path, err)
-		}
-		validate(t, path+"/"+string(inner.ProtoReflect().Descriptor().Name()), inner)
-		return
-	}
-	m.Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
-		at := path + "." + string(field.Name())
-		switch {
-		case field.IsMap() && field.MapValue().Message() != nil:
-			value.Map().Range(func(key protoreflect.MapKey, value protoreflect.Value) bool {
-				walk(t, at+"["+key.String()+"]", value.Message())
-				return true
-			})
-		case field.IsList() && field.Message() != nil:
-			for i := range value.List().Len() {
-				walk(t, at, value.List().Get(i).Message())
-			}
-		case !field.IsMap() && field.Message() != nil:
-			walk(t, at, value.Message())
-		}
-		return true
-	})
-}
-
 func TestResourcesAreValid(t *testing.T) {
 	for _, r := range resources(t) {
-		validate(t, string(r.ProtoReflect().Descriptor().Name()), r)
+		if err := xdstest.Validate(string(r.ProtoReflect().Descriptor().Name()), r); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -166,6 +129,42 @@ func TestPolicyOf(t *testing.T) {
 	delete(bad.GetMetadata().GetFilterMetadata()[xds.PolicyMetadata].GetFields(), "sources")
 	if got, err := xds.PolicyOf(bad); err == nil {
 		t.Errorf("metadata without networks: got %+v, want an error", got)
+	}
+}
+
+// What the control plane says of limits and load balancers is what a data plane reads, and a gateway without leaves no trace of them.
+func TestProtectionOf(t *testing.T) {
+	g := gateway
+	g.Limits = route.Limits{Connections: 5000, PendingConnections: 100, ConnectionAge: time.Hour}
+	g.PublicProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.250/31")}
+	g.PrivateProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/64")}
+	listeners, err := xds.Listeners(g)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range listeners {
+		if err := l.ValidateAll(); err != nil {
+			t.Errorf("listener %s: %v", l.GetName(), err)
+		}
+		want := xds.Protection{Limits: g.Limits, Proxies: g.PrivateProxies}
+		if l.GetName() == string(route.Public) {
+			want.Proxies = g.PublicProxies
+		}
+		if got, err := xds.ProtectionOf(l); err != nil || got.Limits != want.Limits || !slices.Equal(got.Proxies, want.Proxies) {
+			t.Errorf("listener %s: got %+v, %v, want %+v", l.GetName(), got, err, want)
+		}
+	}
+	bad := listeners[0]
+	bad.Metadata.FilterMetadata[xds.PolicyMetadata].Fields["proxies"].GetListValue().Values[0] = structpb.NewStringValue("edge")
+	if got, err := xds.ProtectionOf(bad); err == nil {
+		t.Errorf("a network that is none: got %+v, want an error", got)
+	}
+	listeners, err = xds.Listeners(gateway)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if listeners[0].GetMetadata() != nil {
+		t.Error("a gateway without limits has metadata")
 	}
 }
 

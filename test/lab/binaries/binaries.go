@@ -127,16 +127,16 @@ func build(ctx context.Context, log *progress.Log, m module, source, bin, versio
 	})
 }
 
-// servers are the databases of the distribution that tests run, by a program of each.
-var servers = map[string]string{"pg_ctlcluster": "postgresql", "mariadb-install-db": "mariadb-server-core", "my_print_defaults": "mariadb-client-core"}
+// packages of the distribution have the programs that tests run: databases, and what reads the units and sets the routes of a gateway.
+var packages = map[string]string{"systemd-analyze": "systemd", "ip": "iproute2", "pg_ctlcluster": "postgresql", "mariadb-install-db": "mariadb-server-core", "my_print_defaults": "mariadb-client-core"}
 
 // Assets makes the folder that tests with a real API server want in
 // KUBEBUILDER_ASSETS, building kube-apiserver, etcd and kine when missing, and
 // returns its path. The path doesn't depend on versions; its links do. It also
-// installs the databases that tests start, if it may.
+// installs the packages whose programs tests run, if it may.
 func Assets(ctx context.Context, log *progress.Log) (string, error) {
 	if os.Geteuid() == 0 {
-		if err := debian.Need(ctx, log, servers); err != nil {
+		if err := debian.Need(ctx, log, packages); err != nil {
 			return "", err
 		}
 	}

@@ -36,8 +36,10 @@ type GatewayPolicy struct {
 	// +optional
 	AllowedSources []SourceCIDR `json:"allowedSources,omitempty"`
 
-	// maxConnections limits the connections that are open at a time, by host name or
-	// port and per instance of the gateway. The default is 32768.
+	// maxConnections limits the connections of the tenant that are open at a time on
+	// this side, to the API server and to konnectivity together, by whatever name,
+	// port or address they came; per instance of the gateway. The default is 32768.
+	// Envoy counts those of each name, port and address by themselves.
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	// +optional

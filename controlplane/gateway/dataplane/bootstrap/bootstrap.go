@@ -56,21 +56,21 @@ type Config struct {
 	// HandoverSocket is a Unix socket, "@name" in the abstract name space, at which a process gives its listening sockets to the one
 	// that replaces it, so that no connection attempt is lost. Empty: none.
 	HandoverSocket string `json:"handoverSocket,omitempty"`
-	// Limits protect the gateway.
+	// Limits protect the gateway. Those that are set here count instead of the KamajiGateway's.
 	Limits Limits `json:"limits,omitzero"`
-	// ProxyProtocol names load balancers in front of the gateway that say whose connection they pass on.
+	// ProxyProtocol names load balancers in front of the gateway that say whose connection they pass on, instead of the KamajiGateway's.
 	ProxyProtocol ProxyProtocol `json:"proxyProtocol,omitzero"`
 }
 
-// Limits of one data plane, all optional.
+// Limits of one data plane, all optional. Unset: what the control plane says, and where it says nothing, as below.
 type Limits struct {
-	// Connections that may be open at once. Unset: half the open files the process may have, less those it needs itself. The public
+	// Connections that may be open at once. Else half the open files the process may have, less those it needs itself. The public
 	// listener may have nine tenths, and all others together, too.
 	Connections int `json:"connections,omitempty"`
-	// PendingConnections may be without their ClientHello; of more, the oldest is closed. Unset: a quarter of Connections.
+	// PendingConnections may be without their ClientHello; of more, the oldest is closed. Else a quarter of Connections.
 	PendingConnections int `json:"pendingConnections,omitempty"`
 	// ConnectionAgeSeconds is how long a connection may last, by chance up to a fifth less. Clients come back and are spread over the
-	// endpoints again, and those whose certificate has expired since do not. Unset: for ever.
+	// endpoints again, and those whose certificate has expired since do not. Else for ever.
 	ConnectionAgeSeconds int `json:"connectionAgeSeconds,omitempty"`
 }
 

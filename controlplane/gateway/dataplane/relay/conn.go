@@ -85,7 +85,7 @@ func (l *loop) open(n *Listener, fd int, client netip.AddrPort) {
 	l.generation++
 	c.generation = l.generation
 	l.conns[c.id] = c
-	c.proxied = l.relay.options.proxy(client.Addr())
+	c.proxied = n.options.Door.proxied(client.Addr())
 	c.client = side{fd: int32(fd), event: c.id << 1, generation: c.generation, readable: true, writable: true}
 	l.greeters.add(c, l.now.Add(l.relay.options.HelloTimeout))
 	l.greet(c) // most have sent their ClientHello when they are accepted
@@ -257,7 +257,7 @@ func (l *loop) finishConnect(c *conn) {
 	l.timers.clear(c)
 	c.state = relaying
 	l.settlers.add(c, l.now.Add(settleTime))
-	if age := l.relay.options.age(); age > 0 {
+	if age := l.relay.limits.Load().age(); age > 0 {
 		l.timers.set(c, c.accepted.Add(age))
 	}
 	l.pump(c)

@@ -20,7 +20,7 @@ import (
 func TestHalfOpenConnectionsStarveNobody(t *testing.T) {
 	const pending, crowd = 64, 10000
 	p := newStatic(backend(t, echo))
-	r, addr := start(t, p, Options{Loops: 1, MaxPending: pending, HelloTimeout: time.Hour})
+	r, addr := start(t, p, Options{Loops: 1, Limits: Limits{MaxPending: pending}, HelloTimeout: time.Hour})
 	old := dial(t, addr)
 	ping(t, old)
 	slow := make([]*net.TCPConn, crowd)
@@ -57,18 +57,18 @@ func TestHalfOpenConnectionsStarveNobody(t *testing.T) {
 	ping(t, last)
 }
 
-func TestOneBudgetLeavesRoomForAnother(t *testing.T) {
+func TestOneDoorLeavesRoomForAnother(t *testing.T) {
 	p := newStatic(backend(t, echo))
-	r, err := New(p, Options{MaxConnections: 10})
+	r, err := New(p, Options{Limits: Limits{MaxConnections: 10}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	var addrs [2]netip.AddrPort
-	var budgets [2]*Budget
+	var doors [2]*Door
 	for i := range addrs {
-		budgets[i] = NewBudget(0.8)
-		l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil, ListenOptions{Budget: budgets[i]})
+		doors[i] = NewDoor(0.8)
+		l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil, ListenOptions{Door: doors[i]})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,7 +81,7 @@ func TestOneBudgetLeavesRoomForAnother(t *testing.T) {
 		crowd = append(crowd, c)
 	}
 	if got, _ := io.ReadAll(dial(t, addrs[0])); string(got) != string(alert(80)) {
-		t.Errorf("over its budget the client reads %q", got)
+		t.Errorf("over the share of its door the client reads %q", got)
 	}
 	if why := <-p.rejected; why != Overload {
 		t.Errorf("reason %s", why)
@@ -94,15 +94,24 @@ func TestOneBudgetLeavesRoomForAnother(t *testing.T) {
 	}
 	_ = crowd[0].Close()
 	<-p.done
-	if budgets[0].Open() != 7 || budgets[1].Open() != 2 {
-		t.Errorf("%d and %d connections are counted", budgets[0].Open(), budgets[1].Open())
+	if doors[0].Open() != 7 || doors[1].Open() != 2 {
+		t.Errorf("%d and %d connections are counted", doors[0].Open(), doors[1].Open())
 	}
 	ping(t, dial(t, addrs[0]))
+	r.SetLimits(Limits{MaxConnections: 20}) // it counts at once, and nobody has to leave
+	for range 8 {
+		ping(t, dial(t, addrs[1]))
+	}
+	r.SetLimits(Limits{MaxConnections: 2})
+	if got, _ := io.ReadAll(dial(t, addrs[1])); string(got) != string(alert(80)) {
+		t.Errorf("over the new limit the client reads %q", got)
+	}
+	ping(t, crowd[1])
 }
 
 func TestConnectionsEndAtTheirAge(t *testing.T) {
 	p := newStatic(backend(t, echo))
-	_, addr := start(t, p, Options{MaxAge: 200 * time.Millisecond})
+	_, addr := start(t, p, Options{Limits: Limits{MaxAge: 200 * time.Millisecond}})
 	c := dial(t, addr)
 	ping(t, c)
 	_, _ = io.ReadAll(c) // ends only when the relay closes
@@ -150,8 +159,14 @@ func TestLoadBalancersNameTheirClients(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			p := newStatic(backend(t, echo))
-			_, addr := start(t, p, Options{Proxies: tc.proxies})
-			c := dialRaw(t, addr)
+			r, _ := start(t, p, Options{})
+			door := NewDoor(1)
+			l, err := r.Listen(netip.MustParseAddrPort("127.0.0.1:0"), nil, ListenOptions{Door: door})
+			if err != nil {
+				t.Fatal(err)
+			}
+			door.SetProxies(tc.proxies) // of an open listener
+			c := dialRaw(t, l.Addr)
 			for _, piece := range []string{tc.send[:len(tc.send)/2], tc.send[len(tc.send)/2:], string(greetingBytes()[:10]), string(greetingBytes()[10:])} {
 				_, _ = io.WriteString(c, piece)
 			}

@@ -27,8 +27,8 @@ type Listener struct {
 
 // ListenOptions are what listeners differ in.
 type ListenOptions struct {
-	// Budget bounds the connections, together with other listeners that have the same one. May be nil.
-	Budget *Budget
+	// Door bounds the connections, together with other listeners that have the same one. May be nil.
+	Door *Door
 	// Anywhere is for a socket that gets connections to other addresses than its own: Incoming.Dialled is looked up for each.
 	Anywhere bool
 	// Socket is a listening socket to use, of which the relay becomes the owner, instead of one that it opens itself; 0: none.

@@ -17,7 +17,7 @@ import (
 
 func TestTooManyConnections(t *testing.T) {
 	p := newStatic(backend(t, echo))
-	_, addr := start(t, p, Options{MaxConnections: 1})
+	_, addr := start(t, p, Options{Limits: Limits{MaxConnections: 1}})
 	c := dial(t, addr)
 	ping(t, c)
 	if got, err := io.ReadAll(dial(t, addr)); string(got) != string(alert(80)) || err != nil {

@@ -111,28 +111,22 @@ type Summary struct {
 	Duration time.Duration
 }
 
-// Options are the limits of a relay. Zero values mean the defaults.
+// Options are what a relay is made with. Zero values mean the defaults.
 type Options struct {
 	// Loops is the number of event loops, default one less than GOMAXPROCS: a loop gives its processor to other goroutines only when
 	// it has nothing to do for a while.
 	Loops int
 	// HelloTimeout bounds the time from accept to the complete ClientHello, default 5 s.
 	HelloTimeout time.Duration
-	// MaxConnections bounds the open connections, default what RLIMIT_NOFILE leaves beside the listeners.
-	MaxConnections int
-	// MaxPending bounds the connections without a complete ClientHello, default a quarter of all.
-	MaxPending int
-	// MaxAge bounds the age of a connection, by chance up to a fifth less; 0: no bound.
-	MaxAge time.Duration
-	// Proxies are the networks of load balancers in front of this relay. A connection from there has to begin with a PROXY protocol
-	// header, version 1 or 2; one from elsewhere must not.
-	Proxies []netip.Prefix
+	// Limits are those to begin with.
+	Limits
 }
 
 // Relay owns listeners and connections.
 type Relay struct {
 	policy  Policy
 	options Options
+	limits  atomic.Pointer[Limits]
 	loops   []*loop
 	next    atomic.Uint32 // the loop of the next listener
 	active  atomic.Int64
@@ -164,6 +158,7 @@ func New(policy Policy, options Options) (*Relay, error) {
 	}
 	// The cap keeps the arithmetic sane where the limit is infinite.
 	r := &Relay{policy: policy, options: options, files: int64(min(limit.Cur, 1<<31)), listeners: map[*Listener]struct{}{}}
+	r.SetLimits(options.Limits)
 	for i := range options.Loops {
 		l, err := newLoop(r, i)
 		if err != nil {

@@ -15,13 +15,36 @@ type Account struct {
 	Tenant string
 	// Bytes are those moved so far, on open connections too.
 	Bytes relay.Meter
-	// Active are the open connections, Connections all that were routed, Refused those that a limit or list of networks turned away.
-	Active               atomic.Int64
+	// Connections are all that were routed, Refused those that a limit or list of networks turned away.
 	Connections, Refused atomic.Uint64
 
-	backends int // that lead to the tenant; kept by Accounts
+	active   [sides]atomic.Int64 // open connections
+	backends int                 // that lead to the tenant; kept by Accounts
 	place    place
 }
+
+// Side is one of the two ways to a tenant, which have limits of their own: customers must not keep workers out.
+type Side uint8
+
+// The sides.
+const (
+	Private Side = iota
+	Public
+	sides
+)
+
+// Acquire counts a connection in, by whatever route of that side it comes. False when limit are open; 0: no limit.
+func (a *Account) Acquire(side Side, limit int64) bool {
+	if n := a.active[side].Add(1); limit > 0 && n > limit {
+		a.active[side].Add(-1)
+		return false
+	}
+	a.Connections.Add(1)
+	return true
+}
+
+// Release counts a connection out.
+func (a *Account) Release(side Side) { a.active[side].Add(-1) }
 
 // place is how an account is reported. It never changes once it was decided, so that no sum ever falls.
 type place uint8
@@ -39,7 +62,9 @@ type Totals struct {
 }
 
 func (t *Totals) add(a *Account) {
-	t.Active += a.Active.Load()
+	for i := range a.active {
+		t.Active += a.active[i].Load()
+	}
 	t.Connections += a.Connections.Load()
 	t.Refused += a.Refused.Load()
 	t.Sent += a.Bytes.Sent.Load()

@@ -24,26 +24,12 @@ type Route struct {
 	Group relay.Group
 
 	settings atomic.Pointer[routeSettings]
-	active   atomic.Int64
 }
 
 type routeSettings struct {
 	Settings
 	backend *Backend
 }
-
-// Acquire counts a connection in. False when the route has as many as it may have.
-func (r *Route) Acquire() bool {
-	limit := r.settings.Load().MaxConnections
-	if n := r.active.Add(1); limit > 0 && n > limit {
-		r.active.Add(-1)
-		return false
-	}
-	return true
-}
-
-// Release counts a connection out.
-func (r *Route) Release() { r.active.Add(-1) }
 
 // Settings are the current ones.
 func (r *Route) Settings() *Settings { return &r.settings.Load().Settings }

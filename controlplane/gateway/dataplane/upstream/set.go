@@ -39,14 +39,15 @@ type Settings struct {
 	Backend string
 	// ConnectTimeout bounds one attempt to connect.
 	ConnectTimeout time.Duration
-	// MaxConnections bounds the open connections of the route; 0: no bound.
+	// Side is the one that connections by this route count for, and MaxConnections bounds the open ones of the tenant there; 0: no bound.
+	Side           Side
 	MaxConnections int64
 	// Sources are the networks that connections are taken from, as route.SortSources leaves them; none: from everywhere.
 	Sources []netip.Prefix
 }
 
 func (s *Settings) equal(o *Settings) bool {
-	return s.Backend == o.Backend && s.ConnectTimeout == o.ConnectTimeout && s.MaxConnections == o.MaxConnections && slices.Equal(s.Sources, o.Sources)
+	return s.Backend == o.Backend && s.ConnectTimeout == o.ConnectTimeout && s.Side == o.Side && s.MaxConnections == o.MaxConnections && slices.Equal(s.Sources, o.Sources)
 }
 
 // Allows says whether connections are taken from source.

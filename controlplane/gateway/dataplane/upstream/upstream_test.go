@@ -42,16 +42,9 @@ func TestRoutesComeAndGo(t *testing.T) {
 	if r == nil || r.Name != "private|port|4711" || s.Lookup([]byte("private|port|5000")) != nil {
 		t.Error("wrong route")
 	}
-	s.PutRoute(r.Name, Settings{Backend: "b9", MaxConnections: 1})
+	s.PutRoute(r.Name, Settings{Backend: "b9"})
 	if s.Lookup([]byte(r.Name)) != r || s.Len() != 5000 || r.Backend() != s.backends["b9"] {
 		t.Error("a change made another route of it")
-	}
-	if !r.Acquire() || r.Acquire() {
-		t.Error("a route for one connection takes another number")
-	}
-	r.Release()
-	if !r.Acquire() {
-		t.Error("a connection that ended is still counted")
 	}
 	for i := range 5000 {
 		if s.RemoveRoute(fmt.Sprintf("private|port|%d", i)) == nil {
@@ -230,6 +223,33 @@ func TestSources(t *testing.T) {
 		if got := s.Allows(netip.MustParseAddr(text)); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
+	}
+}
+
+// TestTheRoutesOfATenantShareItsLimit: those of one side, to whatever backend of it, and no other tenant's.
+func TestTheRoutesOfATenantShareItsLimit(t *testing.T) {
+	s := NewSet()
+	for name, settings := range map[string]Settings{
+		"api": {Backend: "ns/a/kube-apiserver", Side: Public}, "tunnel": {Backend: "ns/a/konnectivity-server", Side: Public},
+		"inside": {Backend: "ns/a/kube-apiserver", Side: Private}, "other": {Backend: "ns/b/kube-apiserver", Side: Public},
+	} {
+		settings.MaxConnections = 2
+		s.PutRoute(name, settings)
+	}
+	acquire := func(name string) bool {
+		b, settings := s.Lookup([]byte(name)).Current()
+		return b.Account.Acquire(settings.Side, settings.MaxConnections)
+	}
+	if !acquire("api") || !acquire("tunnel") || acquire("api") || acquire("tunnel") {
+		t.Error("of two connections by two routes a third was taken, or not both")
+	}
+	if !acquire("inside") || !acquire("other") {
+		t.Error("the other side, or another tenant, is kept out")
+	}
+	b, _ := s.Lookup([]byte("tunnel")).Current()
+	b.Account.Release(Public)
+	if !acquire("api") {
+		t.Error("a connection that ended is still counted")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -153,7 +154,34 @@ func gatewayOf(g *v1alpha2.KamajiGateway) (route.Gateway, error) {
 	if out.Private, err = policyOf(g.Spec.PrivatePolicy); err != nil {
 		return route.Gateway{}, fmt.Errorf("reading spec.privatePolicy: %w", err)
 	}
+	if l := g.Spec.Limits; l != nil {
+		out.Limits = route.Limits{
+			Connections: uint32(ptr.Deref(l.Connections, 0)), PendingConnections: uint32(ptr.Deref(l.PendingConnections, 0)),
+			ConnectionAge: time.Duration(ptr.Deref(l.ConnectionAgeSeconds, 0)) * time.Second,
+		}
+	}
+	if p := g.Spec.ProxyProtocol; p != nil {
+		if out.PublicProxies, err = networksOf(p.PublicSources); err != nil {
+			return route.Gateway{}, fmt.Errorf("reading spec.proxyProtocol.publicSources: %w", err)
+		}
+		if out.PrivateProxies, err = networksOf(p.PrivateSources); err != nil {
+			return route.Gateway{}, fmt.Errorf("reading spec.proxyProtocol.privateSources: %w", err)
+		}
+	}
 	return out, nil
+}
+
+// networksOf is the pure form of networks.
+func networksOf(sources []kamajiv1alpha1.SourceCIDR) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, source := range sources {
+		network, err := netip.ParsePrefix(string(source))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, network)
+	}
+	return route.SortSources(out), nil
 }
 
 // policyOf is the pure form of a policy. A network that can't be read is an error, not left out: that would let in too many or too few.
@@ -162,14 +190,10 @@ func policyOf(p *kamajiv1alpha1.GatewayPolicy) (route.Policy, error) {
 	if p == nil {
 		return out, nil
 	}
-	for _, source := range p.AllowedSources {
-		network, err := netip.ParsePrefix(string(source))
-		if err != nil {
-			return route.Policy{}, fmt.Errorf("allowedSources: %w", err)
-		}
-		out.Sources = append(out.Sources, network)
+	var err error
+	if out.Sources, err = networksOf(p.AllowedSources); err != nil {
+		return route.Policy{}, fmt.Errorf("allowedSources: %w", err)
 	}
-	out.Sources = route.SortSources(out.Sources)
 	out.MaxConnections = uint32(ptr.Deref(p.MaxConnections, 0))
 	return out, nil
 }

@@ -5,6 +5,7 @@ package server
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,13 +21,17 @@ var pure = []cmp.Option{cmp.Comparer(func(a, b netip.Addr) bool { return a == b 
 func TestGatewayOf(t *testing.T) {
 	spec := v1alpha2.KamajiGatewaySpec{
 		PublicAddress: "203.0.113.10", PrivateAddress: "10.0.0.5", Port: 6443, PrivatePrefix: "10.255.0.0/16",
-		PublicPolicy: &kamajiv1alpha1.GatewayPolicy{AllowedSources: []kamajiv1alpha1.SourceCIDR{"203.0.113.0/24", "198.51.100.0/24"}, MaxConnections: ptr.To[int32](7)},
+		PublicPolicy:  &kamajiv1alpha1.GatewayPolicy{AllowedSources: []kamajiv1alpha1.SourceCIDR{"203.0.113.0/24", "198.51.100.0/24"}, MaxConnections: ptr.To[int32](7)},
+		Limits:        &v1alpha2.GatewayLimits{Connections: ptr.To[int32](5000), PendingConnections: ptr.To[int32](100), ConnectionAgeSeconds: ptr.To[int32](3600)},
+		ProxyProtocol: &v1alpha2.GatewayProxyProtocol{PublicSources: []kamajiv1alpha1.SourceCIDR{"192.0.2.250/31"}, PrivateSources: []kamajiv1alpha1.SourceCIDR{"10.0.0.250/32"}},
 	}
 	got, err := gatewayOf(&v1alpha2.KamajiGateway{ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: spec})
 	must(t, err)
 	want := route.Gateway{
 		Name: "default", PublicAddress: ip("203.0.113.10"), PrivateAddress: ip("10.0.0.5"), Port: 6443, PrivatePrefix: netip.MustParsePrefix("10.255.0.0/16"),
-		Public: route.Policy{Sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24")}, MaxConnections: 7},
+		Public:        route.Policy{Sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24")}, MaxConnections: 7},
+		Limits:        route.Limits{Connections: 5000, PendingConnections: 100, ConnectionAge: time.Hour},
+		PublicProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.250/31")}, PrivateProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.250/32")},
 	}
 	if diff := cmp.Diff(want, got, pure...); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -37,6 +42,9 @@ func TestGatewayOf(t *testing.T) {
 		"a prefix of nobody": func(s *v1alpha2.KamajiGatewaySpec) { s.PrivatePrefix = "10.255.0.0" },
 		"a source of nobody": func(s *v1alpha2.KamajiGatewaySpec) {
 			s.PrivatePolicy = &kamajiv1alpha1.GatewayPolicy{AllowedSources: []kamajiv1alpha1.SourceCIDR{"10.0.0.0/8", "office"}}
+		},
+		"a load balancer of nobody": func(s *v1alpha2.KamajiGatewaySpec) {
+			s.ProxyProtocol = &v1alpha2.GatewayProxyProtocol{PublicSources: []kamajiv1alpha1.SourceCIDR{"edge"}}
 		},
 	} {
 		bad := *spec.DeepCopy()

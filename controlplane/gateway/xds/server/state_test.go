@@ -11,6 +11,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	"github.com/google/go-cmp/cmp"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/utils/ptr"
@@ -205,6 +206,15 @@ func TestPolicies(t *testing.T) {
 	check("after", after)
 	set(t, s, testTenant("a", "none", 20002), apiserver("10.244.0.1"))
 	check("after a change of the tenant", after)
+	g.Limits, g.PublicProxies = route.Limits{Connections: 5000}, []netip.Prefix{home}
+	must(t, s.SetGateway(g))
+	for name, want := range map[string]xds.Protection{"public": {Limits: g.Limits, Proxies: g.PublicProxies}, "private": {Limits: g.Limits}} {
+		l := &listenerv3.Listener{}
+		must(t, s.gateways["default"].listeners.resources[name].GetResource().UnmarshalTo(l))
+		if got, err := xds.ProtectionOf(l); err != nil || got.Limits != want.Limits || !slices.Equal(got.Proxies, want.Proxies) {
+			t.Errorf("listener %s says %+v, %v, want %+v", name, got, err, want)
+		}
+	}
 	must(t, s.SetGateway(testGateway))
 	check("taken back", map[string]route.Policy{"public|sni|none.example.com": unlimited})
 }
