@@ -40,6 +40,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/etcd"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/mysql"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/nats"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/postgres"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/tenant"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/upgrade"
@@ -125,7 +126,7 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err := storage.IndexUsers(ctx, mgr.GetFieldIndexer(), o.defaultDataStore); err != nil {
 		return fmt.Errorf("indexing the users of DataStores: %w", err)
 	}
-	stores := storage.NewPool(storage.Openers{etcd.Name: etcd.Open, postgres.Name: postgres.Open, mysql.Name: mysql.Open})
+	stores := storage.NewPool(storage.Openers{etcd.Name: etcd.Open, postgres.Name: postgres.Open, mysql.Name: mysql.Open, nats.Name: nats.Open})
 	if err := mgr.Add(stores); err != nil {
 		return fmt.Errorf("adding the pool of datastore connections: %w", err)
 	}

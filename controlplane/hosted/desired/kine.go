@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 )
 
 const (
@@ -18,14 +19,14 @@ const (
 	KineImage = "docker.io/rancher/kine:v0.16.4"
 
 	// KineEndpoint is the key of StorageConfig with the connection string, password
-	// included. It is in no argument, which everybody on the node could read.
+	// included, if there is one. It is in no argument, which everybody on the node could read.
 	KineEndpoint = "KINE_ENDPOINT"
 
 	kineName        = "kine"
 	kineVolume      = "kine-uds"
 	kineCertsVolume = "kine-certs"
 	kinePath        = "/run/kine"
-	kineCertsPath   = "/etc/kine"
+	kineCertsPath   = storage.KineFiles
 	kineSocket      = "unix://" + kinePath + "/kine.sock"
 	// kineMetricsPort is that of etcd. The page is there as soon as the store has answered.
 	kineMetricsPort = 2381

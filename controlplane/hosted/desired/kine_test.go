@@ -6,12 +6,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,8 +22,10 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/pki"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/mysql"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/nats"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/postgres"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/golden"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
 )
 
@@ -74,8 +78,12 @@ func startsOnKine(t *testing.T, binary, endpoint string, credentials storage.Cre
 	p := newPod(t)
 	p.in.Storage = desired.Storage{Kine: desired.KineImage}
 	p.in.Secrets[pki.DataStore] = map[string][]byte{"ca.crt": credentials.CA}
+	if len(credentials.Login) > 0 {
+		p.in.Secrets[pki.DataStore][storage.LoginFile] = credentials.Login
+	}
 	p.in.Secrets[desired.StorageConfig] = map[string][]byte{desired.KineEndpoint: []byte(endpoint)}
-	t.Setenv(desired.KineEndpoint, endpoint)
+	// The files of the container are in a folder of the test.
+	t.Setenv(desired.KineEndpoint, strings.ReplaceAll(endpoint, url.QueryEscape(storage.KineFiles), url.QueryEscape(filepath.Join(p.dir, "kine"+storage.KineFiles))))
 	metrics := freePort(t)
 	p.must(os.MkdirAll(filepath.Join(p.dir, "kine/run/kine"), 0o700))
 	p.start(binary, "kine", p.args("kine", fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", metrics))...)
@@ -131,5 +139,46 @@ func TestKineStartsOnMariaDB(t *testing.T) {
 	startsOnKine(t, binary, driver.Endpoint(tenant, credentials), credentials)
 	if n := database.Keys("/" + tenant.Schema + "/"); n == 0 {
 		t.Error("nothing is in the database")
+	}
+}
+
+// TestKineStartsOnNATS is the same on NATS, one of whose addresses is wrong.
+func TestKineStartsOnNATS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server and two processes")
+	}
+	binary := kineBinary(t)
+	server := storagetest.StartNATS(t, 1)
+	config := server.Config
+	config.Endpoints = append([]string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}, config.Endpoints...)
+	driver, err := nats.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = driver.Close() })
+	tenant := storage.Tenant{Owner: "ns/demo", Schema: "demo-schema", User: "demo-user"}
+	credentials, err := driver.Credentials(tenant, storage.Credentials{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := driver.EnsureTenant(t.Context(), tenant, credentials); err != nil {
+		t.Fatal(err)
+	}
+	startsOnKine(t, binary, driver.Endpoint(tenant, credentials), credentials)
+	if n := server.Keys("/" + tenant.Schema + "/"); n == 0 {
+		t.Error("nothing is in the bucket")
+	}
+}
+
+// TestKineOnNATS has the login in a file, and neither an argument nor a variable with anything secret.
+func TestKineOnNATS(t *testing.T) {
+	in := throughGateway()
+	in.Storage.Kine = desired.KineImage
+	in.Secrets[pki.DataStore] = secret("ca.crt", storage.LoginFile)
+	in.Secrets[desired.StorageConfig][desired.KineEndpoint] = []byte("nats://")
+	for _, o := range desired.Workload(in) {
+		if deployment, ok := o.(*appsv1.Deployment); ok {
+			golden.Objects(t, filepath.Join("testdata", "kine-nats.yaml"), []client.Object{deployment})
+		}
 	}
 }

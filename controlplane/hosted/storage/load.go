@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
@@ -27,6 +29,15 @@ func Load(ctx context.Context, secrets client.Reader, store *kamajiv1alpha1.Data
 	for i, endpoint := range store.Spec.Endpoints {
 		if host, port, err := net.SplitHostPort(endpoint); err != nil || host == "" || port == "" || strings.Contains(host, "/") {
 			return Config{}, Errorf(ReasonInvalid, "spec.endpoints[%d]: %q must be host:port, without a scheme", i, endpoint)
+		}
+	}
+	if nats := store.Spec.NATS; nats != nil {
+		config.NATS = &NATS{Replicas: int(ptr.Deref(nats.Replicas, 1))}
+		if quota := nats.TenantStorage; quota != nil {
+			if quota.Sign() <= 0 {
+				return Config{}, Errorf(ReasonInvalid, "spec.nats.tenantStorage: %s must be more than nothing; leave it out for no limit", quota)
+			}
+			config.NATS.TenantStorage = quota.Value()
 		}
 	}
 	known := map[types.NamespacedName]*corev1.Secret{}
@@ -74,6 +85,11 @@ func contents(store *kamajiv1alpha1.DataStore, config *Config) []content {
 		list = append(list,
 			content{"spec.basicAuth.username", &auth.Username, func(b []byte) { config.Username = strings.TrimSpace(string(b)) }},
 			content{"spec.basicAuth.password", &auth.Password, func(b []byte) { config.Password = strings.TrimSpace(string(b)) }})
+	}
+	if nats := store.Spec.NATS; nats != nil {
+		list = append(list,
+			content{"spec.nats.operatorSeed", &nats.OperatorSeed, func(b []byte) { config.NATS.OperatorSeed = bytes.TrimSpace(b) }},
+			content{"spec.nats.systemCredentials", &nats.SystemCredentials, func(b []byte) { config.NATS.SystemCredentials = b }})
 	}
 	if tls := store.Spec.TLSConfig; tls != nil {
 		list = append(list,

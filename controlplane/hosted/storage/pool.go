@@ -88,7 +88,7 @@ func (p *Pool) Acquire(cfg Config) (Driver, func(), error) {
 		open, known := p.openers[cfg.Driver]
 		if !known {
 			return nil, nil, Errorf(ReasonDriverNotSupported,
-				"DataStore %s: driver %q is not available in this release; use etcd, PostgreSQL or MySQL", cfg.Name, cfg.Driver)
+				"DataStore %s: driver %q is not available in this release; use etcd, PostgreSQL, MySQL or NATS", cfg.Name, cfg.Driver)
 		}
 		driver, err := open(cfg)
 		if err != nil {

@@ -4,7 +4,7 @@
 // tenants' state. A Driver gives every tenant an identity that can reach its
 // own data and nothing else; which database does that is the driver's affair.
 //
-// storage/etcd, postgres and mysql are drivers, storage/fake is the one for
+// storage/etcd, postgres, mysql and nats are drivers, storage/fake is the one for
 // tests, and storagetest the contract that all of them pass.
 package storage
 
@@ -74,13 +74,23 @@ type Credentials struct {
 	// a DataStore without the private key of its authority.
 	Certificate, Key []byte
 	// Password of the tenant's user: letters and digits, empty where a certificate
-	// takes its place.
+	// or Login takes its place.
 	Password string
+	// Login is the credentials file of NATS: the user's token, and the seed of the
+	// key that it is for. It is empty for all other stores.
+	Login []byte
 }
+
+// KineFiles is the folder in which kine finds the files of a tenant, and LoginFile
+// the one with Credentials.Login: strings of a Driver's Endpoint name them.
+const (
+	KineFiles = "/etc/kine"
+	LoginFile = "user.creds"
+)
 
 // String tells which parts there are.
 func (c Credentials) String() string {
-	return fmt.Sprintf("credentials(CA: %t, certificate: %t, password: %t)", len(c.CA) > 0, len(c.Certificate) > 0, c.Password != "")
+	return fmt.Sprintf("credentials(CA: %t, certificate: %t, password: %t, login: %t)", len(c.CA) > 0, len(c.Certificate) > 0, c.Password != "", len(c.Login) > 0)
 }
 
 // GoString is String.
@@ -120,9 +130,22 @@ type Config struct {
 	// Username and Password authenticate the administrator where the store
 	// takes no certificates.
 	Username, Password string
+	// NATS is what only that driver needs, nil for the others.
+	NATS *NATS
 	// EnableAuth allows the driver to switch access control on in a store that
 	// has it off.
 	EnableAuth bool
+}
+
+// NATS is how a server in operator mode is administrated, and what tenants get there.
+type NATS struct {
+	// OperatorSeed signs accounts, SystemCredentials (a credentials file) is a user
+	// of the system account.
+	OperatorSeed, SystemCredentials []byte
+	// Replicas is on how many servers the data of a tenant is.
+	Replicas int
+	// TenantStorage is how many bytes it may take on each of them, 0 for any number.
+	TenantStorage int64
 }
 
 // Hash identifies the content of the configuration. Two configurations with
@@ -146,6 +169,12 @@ func (c Config) Hash() string {
 	part([]byte(c.Username))
 	part([]byte(c.Password))
 	part([]byte(strconv.FormatBool(c.EnableAuth)))
+	if n := c.NATS; n != nil {
+		part(n.OperatorSeed)
+		part(n.SystemCredentials)
+		part([]byte(strconv.Itoa(n.Replicas)))
+		part([]byte(strconv.FormatInt(n.TenantStorage, 10)))
+	}
 	return hex.EncodeToString(sum.Sum(nil))
 }
 

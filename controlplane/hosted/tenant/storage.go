@@ -176,7 +176,7 @@ func (r *Reconciler) ensure(ctx context.Context, s *scope, backends []backend, c
 	}
 	inputs = append(inputs, string(s.tenant.UID), id.Schema, id.User)
 	checksum := digest(inputs...)
-	inputs = append(inputs, digest(credentials.Password))
+	inputs = append(inputs, digest(credentials.Password, string(credentials.Login)))
 	done, next := r.memory.done(key, inputs, s.now)
 	if !done {
 		for _, b := range backends {
@@ -214,7 +214,8 @@ func (r *Reconciler) credentials(ctx context.Context, s *scope, backends []backe
 		} else {
 			credentials, err = main.driver.Credentials(id, current, s.now)
 		}
-		changed := !bytes.Equal(credentials.Certificate, current.Certificate) || credentials.Password != current.Password
+		changed := !bytes.Equal(credentials.Certificate, current.Certificate) || credentials.Password != current.Password ||
+			!bytes.Equal(credentials.Login, current.Login)
 		return changed, r.verdict(s.tenant, err)
 	})
 	if err != nil {
@@ -236,7 +237,9 @@ func configs(backends []backend) []storage.Config {
 func (r *Reconciler) storageInputs(s *scope, backends []backend, credentials storage.Credentials) {
 	main, id := backends[0], identity(s.tenant)
 	files := map[string][]byte{}
-	for name, content := range map[string][]byte{"ca.crt": credentials.CA, "server.crt": credentials.Certificate, "server.key": credentials.Key} {
+	for name, content := range map[string][]byte{
+		"ca.crt": credentials.CA, "server.crt": credentials.Certificate, "server.key": credentials.Key, storage.LoginFile: credentials.Login,
+	} {
 		if len(content) > 0 {
 			files[name] = content
 		}
@@ -247,7 +250,7 @@ func (r *Reconciler) storageInputs(s *scope, backends []backend, credentials sto
 	config := map[string][]byte{
 		"DB_CONNECTION_STRING": []byte(strings.Join(main.config.Endpoints, ",")),
 		"DB_SCHEMA":            []byte(id.Schema), "DB_USER": []byte(id.User),
-		// Where a client certificate takes its place, it is empty.
+		// Where a client certificate or a login takes its place, it is empty.
 		"DB_PASSWORD": []byte(credentials.Password),
 	}
 	s.secrets[desired.StorageConfig] = config
@@ -272,6 +275,10 @@ func (s *scope) heldCredentials() storage.Credentials {
 	}
 	if !s.rotate[desired.StorageConfig] {
 		held.Password = string(s.existing[desired.StorageConfig]["DB_PASSWORD"])
+	}
+	// Like a password it never ends by itself, and like a certificate it is a file.
+	if !s.rotate[desired.StorageConfig] && !s.rotate[pki.DataStore] {
+		held.Login = s.existing[pki.DataStore][storage.LoginFile]
 	}
 	return held
 }

@@ -2,7 +2,10 @@
 
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // DataStore is an external store that keeps the state of tenants.
 //
@@ -51,7 +54,8 @@ const (
 // +kubebuilder:validation:XValidation:rule="self.driver != 'etcd' || (has(self.tlsConfig) && has(self.tlsConfig.certificateAuthority.privateKey) && (has(self.tlsConfig.certificateAuthority.privateKey.secretReference) || has(self.tlsConfig.certificateAuthority.privateKey.content)))",message="etcd needs tlsConfig.certificateAuthority.privateKey, to sign a certificate for each tenant"
 // +kubebuilder:validation:XValidation:rule="self.driver != 'etcd' || (has(self.tlsConfig) && has(self.tlsConfig.clientCertificate) && (has(self.tlsConfig.clientCertificate.certificate.secretReference) || has(self.tlsConfig.clientCertificate.certificate.content)))",message="etcd needs tlsConfig.clientCertificate.certificate"
 // +kubebuilder:validation:XValidation:rule="self.driver != 'etcd' || (has(self.tlsConfig) && has(self.tlsConfig.clientCertificate) && (has(self.tlsConfig.clientCertificate.privateKey.secretReference) || has(self.tlsConfig.clientCertificate.privateKey.content)))",message="etcd needs tlsConfig.clientCertificate.privateKey"
-// +kubebuilder:validation:XValidation:rule="self.driver == 'etcd' || has(self.tlsConfig) || has(self.basicAuth)",message="a driver other than etcd needs tlsConfig or basicAuth"
+// +kubebuilder:validation:XValidation:rule="self.driver == 'etcd' || has(self.tlsConfig) || has(self.basicAuth) || has(self.nats)",message="a driver other than etcd needs tlsConfig or basicAuth, or nats"
+// +kubebuilder:validation:XValidation:rule="self.driver == 'NATS' || !has(self.nats)",message="nats is for the driver NATS"
 // +kubebuilder:validation:XValidation:rule="!has(self.basicAuth) || has(self.basicAuth.username.secretReference) || has(self.basicAuth.username.content)",message="basicAuth.username needs content or secretReference"
 // +kubebuilder:validation:XValidation:rule="!has(self.basicAuth) || has(self.basicAuth.password.secretReference) || has(self.basicAuth.password.content)",message="basicAuth.password needs content or secretReference"
 // +kubebuilder:validation:XValidation:rule="!has(self.tlsConfig) || !has(self.tlsConfig.clientCertificate) || has(self.tlsConfig.clientCertificate.certificate.secretReference) || has(self.tlsConfig.clientCertificate.certificate.content)",message="tlsConfig.clientCertificate.certificate needs content or secretReference"
@@ -72,11 +76,40 @@ type DataStoreSpec struct {
 	// +optional
 	TLSConfig *TLSConfig `json:"tlsConfig,omitempty"`
 
+	// nats is how the engine administrates the driver NATS, which can't do without:
+	// tenants are kept apart by accounts, and basicAuth is one account.
+	// +optional
+	NATS *NATS `json:"nats,omitempty"`
+
 	// maxTenants is how many tenants may use the store, any number if absent. Those
 	// that use it already stay when it is lowered; with 0 no others come.
 	// +kubebuilder:validation:Minimum=0
 	// +optional
 	MaxTenants *int32 `json:"maxTenants,omitempty"`
+}
+
+// NATS is how the engine administrates a NATS in operator mode: it signs an account
+// for each tenant.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.operatorSeed.secretReference) || has(self.operatorSeed.content)",message="nats.operatorSeed needs content or secretReference"
+// +kubebuilder:validation:XValidation:rule="has(self.systemCredentials.secretReference) || has(self.systemCredentials.content)",message="nats.systemCredentials needs content or secretReference"
+type NATS struct {
+	// operatorSeed is the seed (SO…) of the operator's key, or better of one of its
+	// signing keys.
+	OperatorSeed ContentRef `json:"operatorSeed"`
+
+	// systemCredentials is the credentials file of a user in the system account.
+	SystemCredentials ContentRef `json:"systemCredentials"`
+
+	// replicas is how many servers keep each tenant's data, 1 if absent.
+	// +kubebuilder:validation:Enum=1;3;5
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// tenantStorage is how much a tenant's data may take on each of these servers,
+	// with ten revisions of every object; any amount if absent.
+	// +optional
+	TenantStorage *resource.Quantity `json:"tenantStorage,omitempty"`
 }
 
 // BasicAuth is an account.

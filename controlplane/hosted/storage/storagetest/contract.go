@@ -33,6 +33,12 @@ type Harness struct {
 	// Damage maps the name of a mistake that an administrator could make to a
 	// function that makes it. EnsureTenant must repair each.
 	Damage map[string]func(t *testing.T, tenant storage.Tenant)
+	// Retire makes former credentials end at the next EnsureTenant, in a store where
+	// they are good for a while beside new ones. It is nil where they end at once.
+	Retire func(t *testing.T, tenant storage.Tenant)
+	// UsersOfSchemas is for a store whose users are within schemas, so that those of
+	// two tenants can have the same name.
+	UsersOfSchemas bool
 	// Fingerprint changes whenever something about the tenant is written to the
 	// store, even if it is what was there before. May be nil.
 	Fingerprint func(t *testing.T, tenant storage.Tenant) string
@@ -156,6 +162,9 @@ func (h Harness) claims(t *testing.T) {
 		"same user":   {Owner: "ns/thief", Schema: "thief-schema", User: mine.User},
 		"both":        {Owner: "ns/thief", Schema: mine.Schema, User: mine.User},
 	}
+	if h.UsersOfSchemas {
+		delete(thieves, "same user")
+	}
 	for name, thief := range thieves {
 		stolen, err := h.Driver.Credentials(thief, storage.Credentials{}, time.Now())
 		if err != nil {
@@ -214,8 +223,8 @@ func (h Harness) credentials(t *testing.T) {
 	if len(first.Certificate) > 0 && cmp.Equal(first.Certificate, renewed.Certificate) {
 		t.Error("not renewed in the last third of the life")
 	}
-	if first.Password != renewed.Password {
-		t.Error("a password, which does not expire, was replaced")
+	if first.Password != renewed.Password || !cmp.Equal(first.Login, renewed.Login) {
+		t.Error("a password or login, which does not expire, was replaced")
 	}
 	other, err := h.Driver.Credentials(tenant("cred2"), first, now)
 	if err != nil {
@@ -224,25 +233,40 @@ func (h Harness) credentials(t *testing.T) {
 	if len(first.Certificate) > 0 && cmp.Equal(first.Certificate, other.Certificate) {
 		t.Error("one tenant was given another's certificate")
 	}
-	if first.Password != "" {
+	if len(first.Login) > 0 && cmp.Equal(first.Login, other.Login) {
+		t.Error("one tenant was given another's login")
+	}
+	if first.Password != "" || len(first.Login) > 0 {
 		h.newPassword(t, tn, first)
 	}
 }
 
-// newPassword replaces a password that somebody may have seen.
+// newPassword replaces a password or login that somebody may have seen.
 func (h Harness) newPassword(t *testing.T, tn storage.Tenant, first storage.Credentials) {
 	second, err := h.Driver.Credentials(tn, storage.Credentials{}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if second.Password == first.Password {
-		t.Fatal("the same password twice")
+	if second.Password == first.Password && cmp.Equal(second.Login, first.Login) {
+		t.Fatal("the same password or login twice")
 	}
 	if err := h.Driver.EnsureTenant(t.Context(), tn, second); err != nil {
 		t.Fatalf("with another password: %v", err)
 	}
 	if err := h.Store.Put(tn, second, key(tn, "a"), "2"); err != nil {
 		t.Errorf("with the new password: %v", err)
+	}
+	if h.Retire != nil {
+		if err := h.Store.Put(tn, first, key(tn, "a"), "1"); err != nil {
+			t.Errorf("the old one beside the new one: %v", err)
+		}
+		h.Retire(t, tn)
+		if err := h.Driver.EnsureTenant(t.Context(), tn, second); err != nil {
+			t.Fatalf("when the old one ends: %v", err)
+		}
+		if err := h.Store.Put(tn, second, key(tn, "a"), "2"); err != nil {
+			t.Errorf("with the new password alone: %v", err)
+		}
 	}
 	if err := h.Store.Put(tn, first, key(tn, "a"), "1"); err == nil {
 		t.Error("the old password still works")
