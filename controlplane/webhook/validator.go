@@ -50,6 +50,9 @@ func (v *validator) ValidateUpdate(ctx context.Context, before, after *kamajiv1a
 	return v.verdict(ctx, before, after)
 }
 
+// movable are the drivers whose stores tenants can be moved from and to.
+var movable = []kamajiv1alpha1.Driver{kamajiv1alpha1.DriverEtcd, kamajiv1alpha1.DriverMySQL, kamajiv1alpha1.DriverPostgreSQL}
+
 // immovable rejects a move that can't succeed. It starts from where the data is,
 // since spec.dataStore may have been changed before.
 func (v *validator) immovable(ctx context.Context, before, after *kamajiv1alpha1.TenantControlPlane) (field.ErrorList, error) {
@@ -67,12 +70,17 @@ func (v *validator) immovable(ctx context.Context, before, after *kamajiv1alpha1
 		}
 		drivers = append(drivers, store.Spec.Driver)
 	}
+	path := field.NewPath("spec", "dataStore")
 	for _, driver := range drivers {
-		if driver != kamajiv1alpha1.DriverEtcd {
-			return field.ErrorList{field.Invalid(field.NewPath("spec", "dataStore"), after.Spec.DataStore,
-				fmt.Sprintf("the tenant's data is in DataStore %s (%s), and this release moves it between DataStores with the driver etcd only, not to %s",
-					from, drivers[0], drivers[1]))}, nil
+		if !slices.Contains(movable, driver) {
+			return field.ErrorList{field.Invalid(path, after.Spec.DataStore,
+				fmt.Sprintf("the tenant's data is in DataStore %s (%s) and can't be moved to %s: this release moves it between DataStores with the drivers %v; name one of these, or set it back",
+					from, drivers[0], drivers[1], movable))}, nil
 		}
+	}
+	if len(after.Spec.DataStoreOverrides) > 0 && drivers[1] != kamajiv1alpha1.DriverEtcd {
+		return field.ErrorList{field.Invalid(path, after.Spec.DataStore,
+			fmt.Sprintf("spec.dataStoreOverrides keeps resources in other etcds, so spec.dataStore must be an etcd as well, not %s; name another DataStore", drivers[1]))}, nil
 	}
 	return nil, nil
 }

@@ -166,10 +166,18 @@ func TestMove(t *testing.T) {
 		return &kamajiv1alpha1.DataStore{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: kamajiv1alpha1.DataStoreSpec{Driver: driver}}
 	}
 	v := &validator{reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(
-		store("default", kamajiv1alpha1.DriverEtcd), store("second", kamajiv1alpha1.DriverEtcd), store("sql", kamajiv1alpha1.DriverMySQL)).Build()}
-	for target, want := range map[string]string{"second": "", "sql": "driver etcd only", "missing": ""} {
+		store("default", kamajiv1alpha1.DriverEtcd), store("second", kamajiv1alpha1.DriverEtcd), store("sql", kamajiv1alpha1.DriverMySQL), store("nats", kamajiv1alpha1.DriverNATS)).Build()}
+	apart := []kamajiv1alpha1.DataStoreOverride{{Resource: "/events", DataStore: "second"}}
+	for _, test := range []struct {
+		target, want string
+		overrides    []kamajiv1alpha1.DataStoreOverride
+	}{
+		{"second", "", nil}, {"sql", "", nil}, {"missing", "", nil}, {"second", "", apart},
+		{"nats", "with the drivers [etcd MySQL PostgreSQL]", nil}, {"sql", "must be an etcd as well", apart},
+	} {
+		target, want := test.target, test.want
 		before := sample(func(tn *kamajiv1alpha1.TenantControlPlane) {
-			tn.Spec.DataStore, tn.Status.Storage.DataStoreName = "default", "default"
+			tn.Spec.DataStore, tn.Status.Storage.DataStoreName, tn.Spec.DataStoreOverrides = "default", "default", test.overrides
 		})
 		after := before.DeepCopy()
 		after.Spec.DataStore = target

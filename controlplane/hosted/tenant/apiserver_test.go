@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -115,6 +116,7 @@ func (k *kubelet) start(t, life *testing.T, c client.Client, deployment *appsv1.
 			}
 		}
 	}
+	k.startKine(t, life, c, deployment, root)
 	port := freePort(t)
 	args := []string{"--bind-address=127.0.0.1", "--v=1"}
 	for _, arg := range container.Args {
@@ -127,6 +129,8 @@ func (k *kubelet) start(t, life *testing.T, c client.Client, deployment *appsv1.
 			continue
 		case strings.HasPrefix(value, "/etc/kubernetes"):
 			value = root + value
+		case strings.HasPrefix(value, "unix:///"):
+			value = "unix://" + root + strings.TrimPrefix(value, "unix://")
 		}
 		args = append(args, name+"="+value)
 	}
@@ -156,6 +160,75 @@ func (k *kubelet) start(t, life *testing.T, c client.Client, deployment *appsv1.
 		k.processes[deployment.Name] = cmd
 	}
 	return port, cmd
+}
+
+// startKine runs the sidecar of a Deployment that has one. It ends with life, later
+// than the API server would.
+func (k *kubelet) startKine(t, life *testing.T, c client.Client, deployment *appsv1.Deployment, root string) {
+	t.Helper()
+	pod := deployment.Spec.Template.Spec
+	i := slices.IndexFunc(pod.InitContainers, func(candidate corev1.Container) bool { return candidate.Name == "kine" })
+	if i < 0 {
+		return
+	}
+	container := pod.InitContainers[i]
+	var args []string
+	for _, arg := range container.Args {
+		name, value, _ := strings.Cut(arg, "=")
+		switch {
+		case name == "--metrics-bind-address":
+			value = "0"
+		case strings.HasPrefix(value, "unix:///"):
+			value = "unix://" + root + strings.TrimPrefix(value, "unix://")
+		case strings.HasPrefix(value, "/"):
+			value = root + value
+		}
+		args = append(args, name+"="+value)
+	}
+	for _, mount := range container.VolumeMounts {
+		dir := filepath.Join(root, mount.MountPath)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, volume := range pod.Volumes {
+			if volume.Name != mount.Name || volume.Secret == nil {
+				continue
+			}
+			for file, content := range secretData(t, c, deployment.Namespace, volume.Secret.SecretName) {
+				if err := os.WriteFile(filepath.Join(dir, file), content, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	cmd := exec.Command(filepath.Join(testenv.Assets(), "kine"), args...)
+	cmd.Env, cmd.Dir = os.Environ(), root
+	for _, variable := range container.Env {
+		from := variable.ValueFrom.SecretKeyRef
+		cmd.Env = append(cmd.Env, variable.Name+"="+string(secretData(t, c, deployment.Namespace, from.Name)[from.Key]))
+	}
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting the tenant's kine: %v", err)
+	}
+	life.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if life.Failed() {
+			lines := strings.Split(log.String(), "\n")
+			life.Logf("kine %s\n%s", strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-15):], "\n"))
+		}
+	})
+}
+
+func secretData(t *testing.T, c client.Client, namespace, name string) map[string][]byte {
+	t.Helper()
+	var secret corev1.Secret
+	if err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: name}, &secret); err != nil {
+		t.Fatal(err)
+	}
+	return secret.Data
 }
 
 // fill writes what a volume holds. A missing Secret or key fails the test, as it

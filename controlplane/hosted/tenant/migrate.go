@@ -234,7 +234,12 @@ func (r *Reconciler) thaw(ctx context.Context, s *scope) error {
 		return err
 	}
 	defer source.release()
-	if err := r.verdict(s.tenant, source.driver.EnsureTenant(ctx, identity(s.tenant), s.heldCredentials())); err != nil {
+	// What the Secrets hold may be made for a target of another kind.
+	credentials, err := source.driver.Credentials(identity(s.tenant), s.heldCredentials(), s.now)
+	if err == nil {
+		err = source.driver.EnsureTenant(ctx, identity(s.tenant), credentials)
+	}
+	if err := r.verdict(s.tenant, err); err != nil {
 		return err
 	}
 	s.record.Step = migration.Failed

@@ -207,10 +207,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := phase.PatchStatus(ctx, r.Client, before, tenant); err != nil {
 		return ctrl.Result{}, err
 	}
-	if outcome != nil {
-		return phase.Result(outcome)
+	if outcome == nil {
+		return ctrl.Result{RequeueAfter: s.pause()}, nil
 	}
-	return ctrl.Result{RequeueAfter: s.pause()}, nil
+	result, err := phase.Result(outcome)
+	if err == nil && s.record.Active() && s.pause() > 0 && (result.RequeueAfter == 0 || s.pause() < result.RequeueAfter) {
+		// A move gives up after a time, and nothing happens when pods don't get ready.
+		result.RequeueAfter = s.pause()
+	}
+	return result, err
 }
 
 // up is the order of things.
