@@ -60,8 +60,8 @@ func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	case next.Failed != "":
 		s.course.verdict = phase.Wait(kamajiv1alpha1.UpgradeFailedReason, "pods of %s did not get ready in time, so %s was restored. Change the spec to have it tried again, "+
 			"or remove the annotation %s from ConfigMap %s", next.Failed, state.Served, desired.FailedVersionAnnotation, desired.Name(s.tenant, desired.KubeadmConfig))
-	case next.Begins && live.Status.ReadyReplicas > 0:
-		if s.course.verdict = r.preflight(ctx, s, next.Version); s.course.verdict != nil {
+	case next.Begins:
+		if s.course.verdict = r.preflight(ctx, s, next.Version, live.Status.ReadyReplicas > 0); s.course.verdict != nil {
 			s.course.Version = state.Served
 		}
 	}
@@ -137,17 +137,19 @@ func specDigest(tenant *kamajiv1alpha1.TenantControlPlane) string {
 	return digest(string(data))
 }
 
-// preflight looks whether a version can be rolled out, and says why not.
-func (r *Reconciler) preflight(ctx context.Context, s *scope, to string) error {
+// preflight looks whether a version can be rolled out, and says why not. A tenant
+// that is not answering, because it sleeps or is broken, is judged by its spec alone.
+func (r *Reconciler) preflight(ctx context.Context, s *scope, to string, answering bool) error {
 	if s.tenant.Annotations[SkipPreflightAnnotation] == to {
 		return nil
 	}
-	nodes, err := r.nodes(ctx, s)
-	if err != nil {
-		return phase.WaitFor(preflightRetry, kamajiv1alpha1.PreflightFailedReason, "the nodes of the tenant can't be read before its upgrade to %s: %v", to, err)
+	look := upgrade.Preflight{To: to, Args: map[string][]string{}}
+	if answering {
+		if err := r.survey(ctx, s, &look); err != nil {
+			return phase.WaitFor(preflightRetry, kamajiv1alpha1.PreflightFailedReason, "the tenant can't be looked at before its upgrade to %s: %v", to, err)
+		}
 	}
 	deployment := &s.tenant.Spec.ControlPlane.Deployment
-	look := upgrade.Preflight{To: to, Nodes: nodes, Args: map[string][]string{}}
 	for _, plugin := range s.tenant.Spec.Kubernetes.AdmissionControllers {
 		look.Plugins = append(look.Plugins, string(plugin))
 	}
@@ -162,18 +164,33 @@ func (r *Reconciler) preflight(ctx context.Context, s *scope, to string) error {
 		to, strings.Join(problems, "; "), SkipPreflightAnnotation, to)
 }
 
-// nodes reads the nodes of the tenant, page by page.
-func (r *Reconciler) nodes(ctx context.Context, s *scope) ([]upgrade.Node, error) {
+// survey reads from the tenant what an upgrade depends on.
+func (r *Reconciler) survey(ctx context.Context, s *scope, look *upgrade.Preflight) error {
 	ctx, cancel := context.WithTimeout(ctx, insideTimeout)
 	defer cancel()
 	access, err := r.access(s)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	if look.Nodes, err = nodes(ctx, access.Client); err != nil {
+		return fmt.Errorf("reading its nodes: %w", err)
+	}
+	apis, err := access.DeprecatedAPIs(ctx)
+	if err != nil {
+		return fmt.Errorf("reading which APIs are in use: %w", err)
+	}
+	for _, api := range apis {
+		look.APIs = append(look.APIs, upgrade.API(api))
+	}
+	return nil
+}
+
+// nodes reads the nodes of a tenant, page by page.
+func nodes(ctx context.Context, c client.Client) ([]upgrade.Node, error) {
 	var out []upgrade.Node
 	page := &corev1.NodeList{}
 	for {
-		if err := access.Client.List(ctx, page, client.Limit(nodesPage), client.Continue(page.Continue)); err != nil {
+		if err := c.List(ctx, page, client.Limit(nodesPage), client.Continue(page.Continue)); err != nil {
 			return nil, err
 		}
 		for i := range page.Items {
@@ -198,5 +215,10 @@ func (s *scope) way() string {
 	case s.course.Version == wanted:
 		return fmt.Sprintf(" (upgrade from %s to %s)", s.course.served, wanted)
 	}
-	return fmt.Sprintf(" (upgrade from %s to %s, now to %s)", s.course.served, wanted, s.course.Version)
+	steps := "step"
+	more := upgrade.Minor(wanted) - upgrade.Minor(s.course.Version)
+	if more > 1 {
+		steps = "steps"
+	}
+	return fmt.Sprintf(" (upgrade from %s to %s, now to %s, then %d more %s)", s.course.served, wanted, s.course.Version, more, steps)
 }

@@ -100,20 +100,50 @@ func (w *world) upgrades(t *testing.T) {
 		w.arrives(t, "v1.34.3")
 	})
 	t.Run("preflight", w.preflight)
-	t.Run("asleep", func(t *testing.T) {
-		w.scale(t, 0)
-		w.pods(t, name, 0)
-		w.want(t, "v1.36.3")
-		w.rolls(t, "v1.36.3")
-		w.pods(t, name, 0)
-		tn := w.tenant(t, name, phase.Ready, metav1.ConditionFalse, kamajiv1alpha1.SleepingReason)
-		if have := tn.Status.Kubernetes.Version.Version; have != "v1.35.1" {
-			t.Errorf("a version that never ran is reported: %s", have)
-		}
-		w.scale(t, 2)
-		w.pods(t, name, 2)
-		w.arrives(t, "v1.36.3")
-	})
+	t.Run("asleep", w.asleep)
+}
+
+// asleep: steps wait for pods, and what the spec alone tells is looked at before.
+func (w *world) asleep(t *testing.T) {
+	w.scale(t, 0)
+	w.pods(t, name, 0)
+	w.controllerManager(t, `["--feature-gates=ComponentSLIs=true"]`)
+	w.want(t, "v1.36.3")
+	w.scale(t, 2)
+	w.rolls(t, "v1.34.4")
+	w.pods(t, name, 2)
+	tn := w.tenant(t, name, phase.Ready, metav1.ConditionFalse, kamajiv1alpha1.PreflightFailedReason)
+	if c := meta.FindStatusCondition(tn.Status.Conditions, phase.Ready); !strings.Contains(c.Message, "ComponentSLIs does not exist since 1.35") {
+		t.Errorf("the feature gate is not named: %s", c.Message)
+	}
+	w.scale(t, 0)
+	w.pods(t, name, 0)
+	w.controllerManager(t, `[]`)
+	w.rolls(t, "v1.35.8")
+	w.pods(t, name, 0)
+	tn = w.tenant(t, name, phase.Ready, metav1.ConditionFalse, kamajiv1alpha1.SleepingReason)
+	if have := tn.Status.Kubernetes.Version.Version; have != "v1.34.4" {
+		t.Errorf("a version that never ran is reported: %s", have)
+	}
+	if c := meta.FindStatusCondition(tn.Status.Conditions, phase.Ready); !strings.Contains(c.Message, "from v1.34.4 to v1.36.3, now to v1.35.8, then 1 more step") {
+		t.Errorf("the way is not told: %s", c.Message)
+	}
+	w.rolls(t, "v1.35.8")
+	w.scale(t, 2)
+	w.pods(t, name, 2)
+	w.rolls(t, "v1.36.3")
+	w.pods(t, name, 2)
+	w.arrives(t, "v1.36.3")
+}
+
+// controllerManager sets the arguments of kube-controller-manager.
+func (w *world) controllerManager(t *testing.T, args string) {
+	t.Helper()
+	tn := &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: name}}
+	patch := fmt.Sprintf(`{"spec":{"controlPlane":{"deployment":{"extraArgs":{"controllerManager":%s}}}}}`, args)
+	if err := w.client.Patch(t.Context(), tn, client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (w *world) twoMinors(t *testing.T) {
@@ -175,20 +205,20 @@ func (w *world) preflight(t *testing.T) {
 	if err := admin.Create(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	node.Status.NodeInfo.KubeletVersion = "v1.31.9"
+	node.Status.NodeInfo.KubeletVersion = "v1.30.9"
 	if err := admin.Status().Update(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}
-	w.want(t, "v1.35.1")
+	w.want(t, "v1.34.4")
 	tn := w.tenant(t, name, phase.Ready, metav1.ConditionFalse, kamajiv1alpha1.PreflightFailedReason)
-	if c := meta.FindStatusCondition(tn.Status.Conditions, phase.Ready); !strings.Contains(c.Message, "old (v1.31.9)") {
+	if c := meta.FindStatusCondition(tn.Status.Conditions, phase.Ready); !strings.Contains(c.Message, "old (v1.30.9)") {
 		t.Errorf("the node is not named: %s", c.Message)
 	}
 	w.rolls(t, "v1.34.3")
-	w.annotate(t, tn, tenant.SkipPreflightAnnotation, "v1.35.1")
-	w.rolls(t, "v1.35.1")
+	w.annotate(t, tn, tenant.SkipPreflightAnnotation, "v1.34.4")
+	w.rolls(t, "v1.34.4")
 	w.pods(t, name, 2)
-	w.arrives(t, "v1.35.1")
+	w.arrives(t, "v1.34.4")
 	if err := admin.Delete(t.Context(), node); err != nil {
 		t.Fatal(err)
 	}

@@ -37,12 +37,12 @@ type Preflight struct {
 	Args map[string][]string
 	// Nodes of the tenant.
 	Nodes []Node
+	// APIs that clients of the tenant use and that won't be there for ever.
+	APIs []API
 }
 
 // Problems says what would stop the control plane of the version from starting, or
-// what would stop working with it; each with the field or node, and the cure. No
-// flag of kube-apiserver, kube-controller-manager or kube-scheduler was removed
-// between 1.31 and 1.36, so flags themselves need no look.
+// what would stop working with it; each with the field, node or API, and the cure.
 func (p Preflight) Problems() []string {
 	minor := Minor(p.To)
 	var out []string
@@ -53,10 +53,13 @@ func (p Preflight) Problems() []string {
 	}
 	for _, component := range slices.Sorted(maps.Keys(p.Args)) {
 		for _, arg := range p.Args[component] {
+			if problem := flagProblem(component, arg, minor); problem != "" {
+				out = append(out, problem)
+			}
 			out = append(out, gateProblems(component, arg, minor)...)
 		}
 	}
-	return append(out, p.kubelets()...)
+	return append(append(out, p.kubelets()...), p.apis()...)
 }
 
 func gateProblems(component, arg string, minor int) []string {
