@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -73,9 +74,9 @@ func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Objec
 }
 
 // waits tells how long a change of the pods has to wait at most, 0 if it goes at
-// once: to none and from none, back from a failed upgrade, and during a move.
+// once: the first pods, to none and from none, back from a failed upgrade, and during a move.
 func (s *scope) waits(live, wanted *appsv1.Deployment) time.Duration {
-	if live.UID == "" || !live.DeletionTimestamp.IsZero() || s.tenant.Replicas() == 0 || s.course.Failed != "" || s.record.Active() ||
+	if !metav1.IsControlledBy(live, s.tenant) || !live.DeletionTimestamp.IsZero() || s.tenant.Replicas() == 0 || s.course.Failed != "" || s.record.Active() ||
 		live.Annotations[desired.TemplateAnnotation] == wanted.Annotations[desired.TemplateAnnotation] {
 		return 0
 	}

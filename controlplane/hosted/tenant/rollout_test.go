@@ -49,17 +49,22 @@ func TestChangesWaitForRollouts(t *testing.T) {
 
 func TestWhatNeverWaits(t *testing.T) {
 	busy := func() (*scope, *appsv1.Deployment, *appsv1.Deployment) {
+		owner := &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Name: "a", UID: "u"}}
 		live := &appsv1.Deployment{
-			ObjectMeta: metav1.ObjectMeta{UID: "u", Annotations: map[string]string{desired.TemplateAnnotation: "first"}},
-			Spec:       appsv1.DeploymentSpec{Replicas: ptr.To[int32](2)},
-			Status:     appsv1.DeploymentStatus{Replicas: 4, UpdatedReplicas: 2, ReadyReplicas: 4, AvailableReplicas: 2},
+			ObjectMeta: metav1.ObjectMeta{
+				Annotations:     map[string]string{desired.TemplateAnnotation: "first"},
+				OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, kamajiv1alpha1.GroupVersion.WithKind("TenantControlPlane"))},
+			},
+			Spec:   appsv1.DeploymentSpec{Replicas: ptr.To[int32](2)},
+			Status: appsv1.DeploymentStatus{Replicas: 4, UpdatedReplicas: 2, ReadyReplicas: 4, AvailableReplicas: 2},
 		}
 		wanted := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{desired.TemplateAnnotation: "second"}}}
-		return &scope{tenant: &kamajiv1alpha1.TenantControlPlane{}, now: rolloutNow}, live, wanted
+		return &scope{tenant: owner, now: rolloutNow}, live, wanted
 	}
 	for name, change := range map[string]func(*scope, *appsv1.Deployment, *appsv1.Deployment){
 		"the same pods":          func(_ *scope, _, wanted *appsv1.Deployment) { wanted.Annotations[desired.TemplateAnnotation] = "first" },
-		"the first pods":         func(_ *scope, live, _ *appsv1.Deployment) { live.UID = "" },
+		"the first pods":         func(_ *scope, live, _ *appsv1.Deployment) { *live = appsv1.Deployment{} },
+		"of somebody else":       func(_ *scope, live, _ *appsv1.Deployment) { live.OwnerReferences[0].UID = "other" },
 		"a Deployment that goes": func(_ *scope, live, _ *appsv1.Deployment) { live.DeletionTimestamp = ptr.To(metav1.Now()) },
 		"to sleep": func(s *scope, _, _ *appsv1.Deployment) {
 			s.tenant.Spec.ControlPlane.Deployment.Replicas = ptr.To[int32](0)

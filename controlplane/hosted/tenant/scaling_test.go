@@ -29,17 +29,21 @@ import (
 func (w *world) scale(t *testing.T, replicas int32) {
 	t.Helper()
 	tn := &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: name}}
-	wanted := &autoscalingv1.Scale{}
-	if err := w.client.SubResource("scale").Get(t.Context(), tn, wanted); err != nil {
-		t.Fatal(err)
-	}
-	if wanted.Status.Selector != kamajiv1alpha1.NameLabel+"="+name {
-		t.Errorf("an autoscaler would select the pods %q", wanted.Status.Selector)
-	}
-	wanted.Spec.Replicas = replicas
-	if err := w.client.SubResource("scale").Update(t.Context(), tn, client.WithSubResourceBody(wanted)); err != nil {
-		t.Fatal(err)
-	}
+	w.eventually(t, func(ctx context.Context) string {
+		wanted := &autoscalingv1.Scale{}
+		if err := w.client.SubResource("scale").Get(ctx, tn, wanted); err != nil {
+			return err.Error()
+		}
+		if wanted.Status.Selector != kamajiv1alpha1.NameLabel+"="+name {
+			return fmt.Sprintf("an autoscaler would select the pods %q", wanted.Status.Selector)
+		}
+		wanted.Spec.Replicas = replicas
+		// The engine may write at the same moment.
+		if err := w.client.SubResource("scale").Update(ctx, tn, client.WithSubResourceBody(wanted)); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	w.eventually(t, func(context.Context) string {
 		if have := *w.deployment(t, name).Spec.Replicas; have != replicas {
 			return fmt.Sprintf("the Deployment has %d replicas", have)
