@@ -119,3 +119,46 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 		}
 	}
 }
+
+// Every test that docs/kamaji.md names exists, and so does the part of it after the slash.
+func TestKamajiPageNamesRealTests(t *testing.T) {
+	content, err := read("docs/kamaji.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var source strings.Builder
+	for _, tree := range []string{"cmd", "controlplane", "internal", "test"} {
+		err := filepath.WalkDir(filepath.Join(testenv.Root(), tree), func(path string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			content, err := os.ReadFile(path)
+			source.Write(content)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	named := 0
+	for _, span := range code.FindAllStringSubmatch(string(content), -1) {
+		test, part, _ := strings.Cut(span[1], "/")
+		if !strings.HasPrefix(test, "Test") {
+			continue
+		}
+		named++
+		if !strings.Contains(source.String(), "func "+test+"(t *testing.T)") {
+			t.Errorf("there is no test %s", test)
+		}
+		if strings.HasSuffix(part, ".yaml") {
+			if _, err := os.Stat(filepath.Join(testenv.Root(), "test/api", part)); err != nil {
+				t.Error(err)
+			}
+		} else if part != "" && !strings.Contains(source.String(), `t.Run("`+part+`"`) {
+			t.Errorf("%s has no part %q", test, part)
+		}
+	}
+	if named == 0 {
+		t.Error("no test is named")
+	}
+}

@@ -205,14 +205,14 @@ func readTokens(data map[string][]byte) (t tokens, repaired bool, err error) {
 			t.next, repaired = nil, true
 		}
 	}
-	if key, problem := parseKey(t.key); problem == nil {
-		if !beside(key, data["sa.pub"]) {
-			// Tokens of the key that was there before stay valid.
-			t.previous, repaired = data["sa.pub"], true
-		}
+	key, err := parseKey(t.key)
+	switch {
+	case err == nil && beside(key, data["sa.pub"]):
 		return t, repaired, nil
-	} else {
-		err = problem
+	case err == nil:
+		// Tokens of the key that was there before stay valid.
+		t.previous = data["sa.pub"]
+		return t, true, nil
 	}
 	if len(data["sa.pub"]) == 0 || !bytes.Contains(data["sa.pub"], []byte("PUBLIC KEY")) {
 		return t, false, err

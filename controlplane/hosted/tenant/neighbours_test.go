@@ -64,6 +64,9 @@ func (w *world) gateway(t *testing.T) {
 	if a := tn.Status.Addons; !a.CoreDNS.Enabled || !a.KubeProxy.Enabled || !a.Konnectivity.Enabled || a.Konnectivity.Agent.Name == "" {
 		t.Errorf("addons: %+v", a)
 	}
+	if d := w.deployment(t, tn.Name); d.Generation != 1 {
+		t.Errorf("the Deployment was written %d times", d.Generation)
+	}
 	w.settled(t, tn.Name)
 	w.rotates(t, tn.Name, []string{"konnectivity-kubeconfig"}, []string{"konnectivity-certificate"})
 	w.withoutAddons(t, tn.Name)
@@ -110,18 +113,6 @@ func (w *world) withoutAddons(t *testing.T, name string) {
 	}
 	if len(left) != 0 {
 		t.Errorf("left in the tenant: %v", left)
-	}
-}
-
-// foreign is a Secret that somebody else has made under a name that is needed.
-func (w *world) foreign(t *testing.T) {
-	other := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: system, Name: "late-ca"}, Data: map[string][]byte{"precious": []byte("x")}}
-	tn := manifest(t, "customer1.yaml")
-	tn.Name = "late"
-	w.create(t, other, tn)
-	w.tenant(t, tn.Name, kamajiv1alpha1.WorkloadReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.ForeignObjectReason)
-	if err := w.client.Get(t.Context(), client.ObjectKeyFromObject(other), other); err != nil || string(other.Data["precious"]) != "x" || len(other.Data) != 1 {
-		t.Errorf("the Secret was touched: %v %v", other.Data, err)
 	}
 }
 

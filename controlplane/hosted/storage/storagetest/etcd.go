@@ -169,3 +169,13 @@ func (e *Etcd) Keys(prefix string) int {
 	}
 	return int(got.Count)
 }
+
+// Revision counts the changes of users, roles and permissions.
+func (e *Etcd) Revision(t testing.TB) uint64 {
+	t.Helper()
+	status, err := e.Client(t, e.Config.Certificate, e.Config.Key).AuthStatus(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status.AuthRevision
+}
