@@ -57,3 +57,15 @@ var _ = Describe("A tenant with a worker moves to another etcd and back", Ordere
 		}
 	})
 })
+
+var _ = Describe("A tenant with a worker moves from etcd to PostgreSQL, to another PostgreSQL, and back", Ordered, Label("full"), func() {
+	l := quickstart.New(progress.New(GinkgoWriter))
+	for _, step := range quickstart.DatabaseMigration() {
+		It(step.Name, func(ctx SpecContext) { Expect(step.Run(ctx, l)).To(Succeed()) })
+	}
+	JustAfterEach(func(ctx SpecContext) {
+		if CurrentSpecReport().Failed() {
+			l.Explain(ctx)
+		}
+	})
+})

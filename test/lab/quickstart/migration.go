@@ -46,6 +46,55 @@ func Migration() []Step {
 	}
 }
 
+// DatabaseMigration moves Demo, with its worker, from etcd to a PostgreSQL, to another PostgreSQL, and back to etcd. It needs
+// a lab on which All has run. Each old copy is deleted behind it, and the databases stay in the lab.
+func DatabaseMigration() []Step {
+	const first, second = "postgres", "postgres-2"
+	options := []string{"kamaji.clastix.io/cleanup-prior-migration=true", "kamaji.clastix.io/delete-migration-source=true"}
+	steps := []Step{
+		{"the lab runs, and " + Demo + " has one worker", func(ctx context.Context, l *Lab) error {
+			if err := l.Prepare(ctx); err != nil {
+				return err
+			}
+			return l.OneFree(ctx)
+		}},
+		{"two PostgreSQL", func(ctx context.Context, l *Lab) error {
+			if err := lab.Provide(ctx, l.log, "postgres"); err != nil {
+				return err
+			}
+			return errors.Join(l.Condition(ctx, "", "datastore", first, "Ready"), l.Condition(ctx, "", "datastore", second, "Ready"))
+		}},
+	}
+	for _, to := range []string{first, second, "default"} {
+		steps = append(steps,
+			Step{Demo + " moves to " + to + ", and everything written before is there", func(ctx context.Context, l *Lab) error { return l.migrate(ctx, to, options) }},
+			Step{"kine runs beside the API server if " + to + " needs it", func(ctx context.Context, l *Lab) error { return l.kine(ctx, to != "default") }},
+			Step{"the worker runs a new pod and removes it, on " + to, func(ctx context.Context, l *Lab) error { return l.workerFollows(ctx, "on-"+to) }})
+	}
+	return append(steps, Step{"no old copy is left", func(ctx context.Context, l *Lab) error {
+		message, err := l.jsonpath(ctx, "tenantcontrolplane", Demo, `{.status.conditions[?(@.type=="Migrating")].message}`)
+		if err == nil && strings.Contains(message, "an old copy is in") {
+			err = fmt.Errorf("the condition says %q", message)
+		}
+		return err
+	}})
+}
+
+// kine looks for kine in every pod of Demo.
+func (l *Lab) kine(ctx context.Context, want bool) error {
+	return Until(ctx, "pods of the right kind", func() error {
+		names, err := l.Kubectl(ctx, "-n", Namespace, "get", "pods", "-l", "kamaji.clastix.io/name="+Demo,
+			"-o", `jsonpath={range .items[*]}{.metadata.name}:{.spec.initContainers[*].name}{"\n"}{end}`)
+		if err != nil {
+			return err
+		}
+		if pods, having := len(strings.Fields(names)), strings.Count(names, "kine"); pods == 0 || want && having != pods || !want && having > 0 {
+			return fmt.Errorf("there are %q", names)
+		}
+		return nil
+	})
+}
+
 // secondStore instantiates the lab's etcd once more, in a namespace of its own.
 func secondStore(ctx context.Context, l *Lab) error {
 	root, err := cache.Root()
