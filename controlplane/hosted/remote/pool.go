@@ -131,7 +131,7 @@ func (p *Pool) Tenant(name types.NamespacedName, kubeconfig []byte, address stri
 	return tenant, nil
 }
 
-// Forget drops the client of a tenant that is gone.
+// Forget drops the client of a tenant that is gone, or of which nothing is wanted for a while.
 func (p *Pool) Forget(name types.NamespacedName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -67,7 +67,12 @@ func (r *Reconciler) inside(ctx context.Context, s *scope) error {
 	}
 	s.due(next)
 	reportInside(s, digest(inputs...))
-	return r.rotated(ctx, s)
+	if err := r.rotated(ctx, s); err != nil || done {
+		return err
+	}
+	// Nothing is asked of it before the next check, and a connection costs as much memory as all that is cached of a tenant.
+	r.Remote.Forget(key.tenant)
+	return nil
 }
 
 // rotated does what rotations need in the tenant once the documents are written: to know that they are, which nodes have

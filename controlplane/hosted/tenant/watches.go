@@ -53,7 +53,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	c, err := ctrl.NewControllerManagedBy(mgr).
 		Named("tenantcontrolplane").
 		For(&kamajiv1alpha1.TenantControlPlane{}, builder.WithPredicates(tenantChanged())).
-		Owns(&appsv1.Deployment{}).
+		Owns(&appsv1.Deployment{}, builder.WithPredicates(written())).
 		Owns(&corev1.Service{}, builder.WithPredicates(notCreated())).
 		Owns(&networkingv1.Ingress{}, builder.WithPredicates(notCreated())).
 		Owns(&corev1.Secret{}, builder.WithPredicates(notCreated())).
@@ -121,8 +121,12 @@ func tenantChanged() predicate.Predicate {
 // notCreated leaves out objects that appear: this controller has made them, and
 // knows. Changes and deletions by others matter.
 func notCreated() predicate.Predicate {
-	return predicate.Funcs{CreateFunc: func(event.CreateEvent) bool { return false }}
+	return predicate.And(written(), predicate.Funcs{CreateFunc: func(event.CreateEvent) bool { return false }})
 }
+
+// written leaves out what the cache delivers again every --sync-period: tenants
+// know themselves when they are due, and a thousand of them own twenty thousand objects.
+func written() predicate.Predicate { return predicate.ResourceVersionChangedPredicate{} }
 
 // storeChanged wakes tenants when a DataStore appears, becomes usable or is
 // configured differently. One that fails wakes nobody: that would be a thousand
