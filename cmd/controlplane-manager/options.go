@@ -49,7 +49,7 @@ func parse() options {
 	fs.IntVar(&o.webhookPort, "webhook-port", 9443, "port of the admission webhooks")
 	fs.StringVar(&o.webhookCerts, "webhook-cert-dir", "/tmp/k8s-webhook-server/serving-certs", "folder with tls.crt and tls.key of the webhooks")
 	fs.DurationVar(&o.syncPeriod, "sync-period", 10*time.Minute, "how often every object is looked at although nothing changed")
-	fs.Float32Var(&o.qps, "kube-api-qps", 100, "requests per second to the API server")
+	fs.Float32Var(&o.qps, "kube-api-qps", -1, "requests per second to the API server for each kind of object; below 0 leaves it to the server's priority and fairness")
 	fs.IntVar(&o.burst, "kube-api-burst", 200, "requests to the API server above kube-api-qps for a moment")
 	fs.IntVar(&o.controlPlanes, "kamajicontrolplane-concurrency", 10, "KamajiControlPlanes reconciled at the same time")
 	fs.IntVar(&o.tenants, "tenantcontrolplane-concurrency", 10, "TenantControlPlanes reconciled at the same time")

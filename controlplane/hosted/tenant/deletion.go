@@ -95,7 +95,7 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 		}
 		return false
 	})
-	if _, err := r.writer().Prune(ctx, members, nil); err != nil {
+	if _, err := r.writer(r.Live).Prune(ctx, members, nil); err != nil {
 		return err
 	}
 	pods, err := r.pods(ctx, tenant)
@@ -104,7 +104,7 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 	}
 	if !present && len(pods) == 0 {
 		members.Lists = []client.ObjectList{&networkingv1.NetworkPolicyList{}}
-		_, err := r.writer().Prune(ctx, members, nil)
+		_, err := r.writer(r.Live).Prune(ctx, members, nil)
 		return err
 	}
 	if err := r.hurry(ctx, pods); err != nil {

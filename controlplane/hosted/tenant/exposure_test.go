@@ -132,10 +132,13 @@ func TestExposure(t *testing.T) {
 			return ""
 		})
 		w.reached(t, w.address(t, name))
-		tn := w.tenant(t, name, kamajiv1alpha1.AddressReadyCondition, metav1.ConditionTrue, phase.ReasonDone)
-		if tn.Status.Kubernetes.Gateway != nil || tn.Status.Addons.Konnectivity.Gateway != nil {
-			t.Errorf("the status still has routes: %+v", tn.Status.Kubernetes.Gateway)
-		}
+		w.eventually(t, func(context.Context) string {
+			tn := w.tenant(t, name, kamajiv1alpha1.AddressReadyCondition, metav1.ConditionTrue, phase.ReasonDone)
+			if tn.Status.Kubernetes.Gateway != nil || tn.Status.Addons.Konnectivity.Gateway != nil {
+				return fmt.Sprintf("the status still has routes: %+v", tn.Status.Kubernetes.Gateway)
+			}
+			return ""
+		})
 	})
 }
 

@@ -89,6 +89,7 @@ func (r *Reconciler) forget(name types.NamespacedName) {
 	r.jobs.Stop(name)
 	r.choices.forget(name)
 	r.Remote.Forget(name)
+	r.publications.over(name)
 	info.Delete(name.String())
 	status.Delete(name.String())
 	current.Delete(name.String())

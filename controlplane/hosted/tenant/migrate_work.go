@@ -127,7 +127,7 @@ func (r *Reconciler) remember(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
-	_, err = r.writer().Apply(ctx, desired.MigrationRecord(s.tenant, data))
+	_, err = r.writer(s.live).Apply(ctx, desired.MigrationRecord(s.tenant, data))
 	return explain(err)
 }
 

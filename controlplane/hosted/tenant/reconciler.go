@@ -102,6 +102,9 @@ type Reconciler struct {
 	// choices are of DataStores.
 	choices choices
 
+	// publications keep back what is over in a moment.
+	publications publications
+
 	// jobs copy tenants between DataStores.
 	jobs migration.Jobs
 }
@@ -111,6 +114,8 @@ type Reconciler struct {
 type scope struct {
 	tenant *kamajiv1alpha1.TenantControlPlane
 	now    time.Time
+	// live reads from the API server.
+	live client.Reader
 
 	// existing is the data of the tenant's Secrets, rotate, rotated, retire and
 	// retired what their annotations ask for and say, all by name without the
@@ -194,14 +199,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	}
 
 	before := tenant.DeepCopy()
-	s := &scope{tenant: tenant, now: time.Now(), secrets: map[string]map[string][]byte{}}
+	s := &scope{tenant: tenant, now: time.Now(), live: &absence{Reader: r.Live}, secrets: map[string]map[string][]byte{}}
 	outcome := phase.Run(ctx, &tenant.Status.Conditions, tenant.Generation, r.timed(r.up()), s)
 	if err := r.arrived(ctx, s); err != nil {
 		return ctrl.Result{}, err
 	}
 	summarise(s, outcome)
-	r.announce(before, tenant)
 	record(tenant)
+	if wait := r.settle(before, tenant, outcome, s.now); wait > 0 {
+		result, _ := phase.Result(outcome) // a wait is no error
+		if result.RequeueAfter == 0 || wait < result.RequeueAfter {
+			result.RequeueAfter = wait
+		}
+		return result, nil
+	}
+	r.announce(before, tenant)
 	// Finalizers were patched on their own; this patch is for the status alone.
 	before.ObjectMeta = tenant.ObjectMeta
 	if err := phase.PatchStatus(ctx, r.Client, before, tenant); err != nil {
@@ -233,6 +245,6 @@ func (r *Reconciler) up() []phase.Step[*scope] {
 }
 
 // writer applies objects in the management cluster.
-func (r *Reconciler) writer() *apply.Writer {
-	return &apply.Writer{Client: r.Client, Live: r.Live, Owner: FieldOwner}
+func (r *Reconciler) writer(live client.Reader) *apply.Writer {
+	return &apply.Writer{Client: r.Client, Live: live, Owner: FieldOwner}
 }

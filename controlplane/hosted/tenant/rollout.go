@@ -35,7 +35,7 @@ const (
 func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Object) error {
 	members := set(s.tenant, s.routesUsable)
 	members.Label(objects)
-	w := r.writer()
+	w := r.writer(s.live)
 	var wanted *appsv1.Deployment
 	var first []client.Object
 	for _, object := range objects {
@@ -50,6 +50,8 @@ func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Objec
 	if _, err := w.All(ctx, first); err != nil {
 		return err
 	}
+	// Now: a tenant that has to queue for its pods begins its next pass with nothing to tell.
+	r.tell(s)
 	live := &appsv1.Deployment{}
 	key := client.ObjectKeyFromObject(wanted)
 	if err := r.Client.Get(ctx, key, live); client.IgnoreNotFound(err) != nil {

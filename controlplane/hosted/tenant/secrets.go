@@ -93,7 +93,7 @@ func (r *Reconciler) generate(ctx context.Context, s *scope, issue func() (chang
 	if err != nil || !changed || s.confirmed {
 		return err
 	}
-	if err := s.read(ctx, r.Live); err != nil {
+	if err := s.read(ctx, s.live); err != nil {
 		return err
 	}
 	s.confirmed = true

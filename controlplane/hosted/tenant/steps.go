@@ -94,7 +94,6 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	if err := r.write(ctx, s, objects); err != nil {
 		return explain(err)
 	}
-	r.tell(s)
 	report(s, objects)
 	reportPublished(s, objects)
 	err = rollout(s.deployment, s.tenant.Replicas())

@@ -314,7 +314,7 @@ func (r *Reconciler) hold(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 func (r *Reconciler) applyService(ctx context.Context, s *scope) error {
 	service := desired.Service(s.tenant)
 	set(s.tenant, false).Label([]client.Object{service})
-	if _, err := r.writer().Apply(ctx, service); err != nil {
+	if _, err := r.writer(s.live).Apply(ctx, service); err != nil {
 		return explain(err)
 	}
 	s.service = service
