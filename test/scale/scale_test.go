@@ -8,11 +8,7 @@
 package scale
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,10 +34,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
+	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/phase"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/samples"
 )
 
 const (
@@ -50,16 +46,41 @@ const (
 	creators = 10
 	// idleFor is how long the settled engine is watched.
 	idleFor = time.Minute
+	// bootTime is how long pods take to be ready, less than real ones do.
+	bootTime = time.Second
+	// starts is how many of them may boot at once: those of sixteen processors.
+	starts = 64
+	// gatewayName is the KamajiGateway of all tenants.
+	gatewayName = "default"
+	// dataStoreName is their DataStore.
+	dataStoreName = "default"
 )
 
 // sizes at which the engine is measured; equal cost per tenant at all of them means that nothing is quadratic.
 var sizes = []int{100, 300, 1000}
 
+// chosen are the sizes, or those that SCALE_SIZES lists, separated by commas and ascending.
+func chosen(t *testing.T) []int {
+	list := os.Getenv("SCALE_SIZES")
+	if list == "" {
+		return sizes
+	}
+	var out []int
+	for field := range strings.SplitSeq(list, ",") {
+		size, err := strconv.Atoi(field)
+		if err != nil {
+			t.Fatalf("SCALE_SIZES=%q: %v", list, err)
+		}
+		out = append(out, size)
+	}
+	return out
+}
+
 func TestScale(t *testing.T) {
 	ctrl.SetLogger(klog.Background())
 	w := start(t)
 	before := w.usage(t)
-	for _, size := range sizes {
+	for _, size := range chosen(t) {
 		since := before.tenants
 		began := time.Now()
 		w.create(t, since, size)
@@ -68,6 +89,7 @@ func TestScale(t *testing.T) {
 		now := w.usage(t)
 		now.tenants = size
 		w.report(size, took, before, now)
+		w.profile(t, size)
 		before = now
 	}
 	w.idle(t, before)
@@ -82,13 +104,16 @@ type world struct {
 	admin  *rest.Config
 	env    *envtest.Environment
 
-	metrics string
+	metrics, profiles string
 }
 
 func start(t *testing.T) *world {
 	env := &envtest.Environment{BinaryAssetsDirectory: testenv.Assets(), Scheme: newScheme(), ErrorIfCRDPathMissing: true}
-	for _, kind := range []string{"tenantcontrolplanes", "datastores"} {
-		env.CRDDirectoryPaths = append(env.CRDDirectoryPaths, filepath.Join(testenv.Root(), "config/controlplane/crd/bases/kamaji.clastix.io_"+kind+".yaml"))
+	for _, kind := range []string{
+		"kamaji.clastix.io_tenantcontrolplanes", "kamaji.clastix.io_datastores", "kamaji.clastix.io_kubeconfiggenerators",
+		"controlplane.cluster.x-k8s.io_kamajigateways", "controlplane.cluster.x-k8s.io_gatewayportleases",
+	} {
+		env.CRDDirectoryPaths = append(env.CRDDirectoryPaths, filepath.Join(testenv.Root(), "config/controlplane/crd/bases", kind+".yaml"))
 	}
 	env.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16")
 	config, err := env.Start()
@@ -97,7 +122,7 @@ func start(t *testing.T) *world {
 	}
 	t.Cleanup(func() { _ = env.Stop() })
 	config.QPS, config.Burst = -1, 0
-	w := &world{admin: config, env: env, metrics: freeAddress(t)}
+	w := &world{admin: config, env: env, metrics: freeAddress(t), profiles: freeAddress(t)}
 	if w.client, err = client.New(config, client.Options{Scheme: newScheme()}); err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +131,7 @@ func start(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.dataStore(t)
+	w.gateway(t)
 	if w.apis, err = serve(t.Context(), w.cache); err != nil {
 		t.Fatal(err)
 	}
@@ -146,20 +172,33 @@ func (w *world) follow(t *testing.T) {
 	}
 }
 
-// boot makes all replicas of a Deployment ready at once.
+// boot takes a Deployment one step on, as its controller reports it: seen, pods made, pods ready.
 func (w *world) boot(t *testing.T, d *appsv1.Deployment) {
 	replicas := ptr.Deref(d.Spec.Replicas, 1)
-	if d.Status.ObservedGeneration == d.Generation && d.Status.ReadyReplicas == replicas {
+	condition := func(kind appsv1.DeploymentConditionType, status corev1.ConditionStatus) appsv1.DeploymentCondition {
+		return appsv1.DeploymentCondition{Type: kind, Status: status}
+	}
+	next := appsv1.DeploymentStatus{ObservedGeneration: d.Generation, Conditions: []appsv1.DeploymentCondition{condition(appsv1.DeploymentProgressing, corev1.ConditionTrue)}}
+	pause := time.Duration(0)
+	switch {
+	case d.Status.ObservedGeneration != d.Generation:
+	case d.Status.UpdatedReplicas != replicas:
+		next.Replicas, next.UpdatedReplicas, next.UnavailableReplicas = replicas, replicas, replicas
+		next.Conditions = append(next.Conditions, condition(appsv1.DeploymentAvailable, corev1.ConditionFalse))
+	case d.Status.ReadyReplicas != replicas:
+		next.Replicas, next.UpdatedReplicas, next.ReadyReplicas, next.AvailableReplicas = replicas, replicas, replicas, replicas
+		next.Conditions = append(next.Conditions, condition(appsv1.DeploymentAvailable, corev1.ConditionTrue))
+		pause = bootTime
+	default:
 		return
 	}
 	d = d.DeepCopy()
-	d.Status = appsv1.DeploymentStatus{
-		ObservedGeneration: d.Generation, Replicas: replicas, UpdatedReplicas: replicas, ReadyReplicas: replicas, AvailableReplicas: replicas,
-		Conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentAvailable, Status: corev1.ConditionTrue}},
-	}
-	if err := w.client.Status().Update(t.Context(), d); err != nil && t.Context().Err() == nil {
-		t.Logf("playing the kubelet of %s: %v", d.Name, err)
-	}
+	d.Status = next
+	time.AfterFunc(pause, func() {
+		if err := w.client.Status().Update(t.Context(), d); err != nil && t.Context().Err() == nil {
+			t.Logf("playing the kubelet of %s: %v", d.Name, err)
+		}
+	})
 }
 
 // dataStore is a real etcd.
@@ -176,7 +215,7 @@ func (w *world) dataStore(t *testing.T) {
 	for _, o := range []client.Object{
 		secret("etcd-ca", config.CA, config.CAKey), secret("etcd-root", config.Certificate, config.Key),
 		&kamajiv1alpha1.DataStore{
-			ObjectMeta: metav1.ObjectMeta{Name: "default", Annotations: map[string]string{kamajiv1alpha1.EnableEtcdAuthAnnotation: "true"}},
+			ObjectMeta: metav1.ObjectMeta{Name: dataStoreName, Annotations: map[string]string{kamajiv1alpha1.EnableEtcdAuthAnnotation: "true"}},
 			Spec: kamajiv1alpha1.DataStoreSpec{Driver: kamajiv1alpha1.DriverEtcd, Endpoints: config.Endpoints, TLSConfig: &kamajiv1alpha1.TLSConfig{
 				CertificateAuthority: kamajiv1alpha1.CertKeyPair{Certificate: ref("etcd-ca", "tls.crt"), PrivateKey: &caKey},
 				ClientCertificate:    &kamajiv1alpha1.ClientCertificate{Certificate: ref("etcd-root", "tls.crt"), PrivateKey: ref("etcd-root", "tls.key")},
@@ -186,6 +225,17 @@ func (w *world) dataStore(t *testing.T) {
 		if err := w.client.Create(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// gateway is one whose data plane is elsewhere.
+func (w *world) gateway(t *testing.T) {
+	g := &controlplanev1.KamajiGateway{ObjectMeta: metav1.ObjectMeta{Name: gatewayName}, Spec: controlplanev1.KamajiGatewaySpec{
+		Domain: "k8s.example.com", PublicAddress: "203.0.113.10", PrivateAddress: "10.1.0.5",
+		DataPlane: controlplanev1.GatewayDataPlane{Placement: controlplanev1.PlacementExternal},
+	}}
+	if err := w.client.Create(t.Context(), g); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -208,7 +258,7 @@ func (w *world) run(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.engine = exec.CommandContext(t.Context(), self)
-	w.engine.Env = append(os.Environ(), engineKubeconfig+"="+file, engineTenants+"="+w.apis.address, engineMetrics+"="+w.metrics)
+	w.engine.Env = append(os.Environ(), engineKubeconfig+"="+file, engineTenants+"="+w.apis.address, engineMetrics+"="+w.metrics, engineProfiles+"="+w.profiles, "GOGC=50")
 	log, err := os.Create(filepath.Join(os.TempDir(), "kamaji-scale-engine.log"))
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +270,16 @@ func (w *world) run(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.engine.Wait() })
-	w.until(t, "the engine to serve metrics", func() error { _, err := w.scrape(t.Context()); return err })
+	w.until(t, "the DataStore to be Ready", func() error {
+		store := &kamajiv1alpha1.DataStore{}
+		if err := w.client.Get(t.Context(), client.ObjectKey{Name: dataStoreName}, store); err != nil {
+			return err
+		}
+		if !store.Status.Ready {
+			return fmt.Errorf("it isn't: %v", store.Status.Conditions)
+		}
+		return nil
+	})
 }
 
 // create makes the tenants with numbers from (inclusive) to (exclusive).
@@ -231,10 +290,11 @@ func (w *world) create(t *testing.T, from, to int) {
 		group.Go(func() {
 			for i := range numbers {
 				tenant := &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("tenant-%04d", i)}}
-				tenant.Spec.DataStore = "default"
+				tenant.Spec.DataStore = dataStoreName
 				tenant.Spec.Kubernetes.Version = "v1.36.3"
 				tenant.Spec.ControlPlane.Deployment.Replicas = ptr.To[int32](1)
 				tenant.Spec.ControlPlane.Service.ServiceType = kamajiv1alpha1.ServiceTypeClusterIP
+				tenant.Spec.ControlPlane.KamajiGateway = &kamajiv1alpha1.KamajiGatewaySpec{Name: gatewayName}
 				tenant.Spec.Addons.CoreDNS, tenant.Spec.Addons.KubeProxy = &kamajiv1alpha1.AddonSpec{}, &kamajiv1alpha1.AddonSpec{}
 				tenant.Spec.Addons.Konnectivity = &kamajiv1alpha1.KonnectivitySpec{
 					KonnectivityServerSpec: kamajiv1alpha1.KonnectivityServerSpec{Port: kamajiv1alpha1.DefaultKonnectivityPort},
@@ -277,7 +337,7 @@ func (w *world) settle(t *testing.T, count int) {
 
 func (w *world) until(t *testing.T, what string, look func() error) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Minute)
+	deadline := time.Now().Add(time.Hour)
 	for {
 		err := look()
 		if err == nil {
@@ -288,138 +348,4 @@ func (w *world) until(t *testing.T, what string, look func() error) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-}
-
-// usage is what has been used up to now.
-type usage struct {
-	tenants                 int
-	engine, server, etcd    float64 // seconds of CPU
-	writes, dataStoreWrites float64
-	resident                float64 // MiB
-}
-
-func (w *world) usage(t *testing.T) usage {
-	text, err := w.scrape(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	direct, err := rest.HTTPClientFor(w.admin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response, err := direct.Get(strings.TrimSuffix("https://"+strings.TrimPrefix(w.admin.Host, "https://"), "/") + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := read(response)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := usage{
-		engine: samples.Sum(text, "process_cpu_seconds_total"), resident: samples.Sum(text, "process_resident_memory_bytes") / (1 << 20),
-		server: samples.Sum(server, "process_cpu_seconds_total"), etcd: children(t, "etcd"),
-	}
-	// Requests to tenants have another host.
-	host := strings.Trim(strings.TrimPrefix(w.admin.Host, "https://"), "/")
-	for _, method := range []string{"POST", "PATCH", "PUT", "DELETE"} {
-		u.writes += samples.Sum(text, "rest_client_requests_total", fmt.Sprintf("host=%q", host), fmt.Sprintf("method=%q", method))
-	}
-	for _, verb := range []string{"APPLY", "PATCH", "PUT"} {
-		u.dataStoreWrites += samples.Sum(server, "apiserver_request_total", `resource="datastores"`, fmt.Sprintf("verb=%q", verb))
-	}
-	return u
-}
-
-func (w *world) report(size int, took float64, before, now usage) {
-	added := float64(now.tenants - before.tenants)
-	engine, server := (now.engine-before.engine)/added, (now.server-before.server)/added
-	bench := func(name string, value float64, unit, peer string, peerValue float64, goal string, limit float64) {
-		verdict, ratio := "ok", "-"
-		if value > limit {
-			verdict = "short"
-		}
-		if peerValue > 0 {
-			ratio = fmt.Sprintf("%.2f", value/peerValue)
-		}
-		fmt.Printf("BENCH scale-%d-%s %.3f %s %s %.3f %s %s %s\n", size, name, value, unit, peer, peerValue, ratio, goal, verdict)
-	}
-	bench("converge", took/added, "s/tenant", "-", 0, "-", took)
-	bench("manager-cpu", engine, "s/tenant", "kamaji", 3.66, "<=0.3s", 0.3)
-	bench("apiserver-cpu", server, "s/tenant", "manager-cpu", engine, "-", server)
-	bench("etcd-cpu", (now.etcd-before.etcd)/added, "s/tenant", "manager-cpu", engine, "-", now.etcd)
-	bench("writes", (now.writes-before.writes)/added, "writes/tenant", "kamaji", 123, "<=30", 30)
-	bench("datastore-writes", (now.dataStoreWrites-before.dataStoreWrites)/added, "writes/tenant", "kamaji", 27, "<=1", 1)
-	bench("manager-rss", now.resident, "MiB", "-", 0, "<=500MiB-at-1000", 500)
-}
-
-// idle watches the settled engine.
-func (w *world) idle(t *testing.T, before usage) {
-	// Until the last events have been looked at.
-	w.until(t, "the engine to be quiet", func() error {
-		first := w.usage(t)
-		time.Sleep(5 * time.Second)
-		if second := w.usage(t); second.writes > first.writes+5 {
-			return fmt.Errorf("%.0f writes in 5 s", second.writes-first.writes)
-		}
-		return nil
-	})
-	from := w.usage(t)
-	time.Sleep(idleFor)
-	to := w.usage(t)
-	// The leader's Lease isn't taken here, so there is nothing to subtract.
-	fmt.Printf("BENCH scale-idle-writes %.0f writes/min - 0 - 0 %s\n", to.writes-from.writes, verdict(to.writes == from.writes))
-	share := (to.engine - from.engine) / idleFor.Seconds() * 100
-	fmt.Printf("BENCH scale-idle-cpu %.2f %%-of-a-core - 0 - <1%% %s\n", share, verdict(share < 1))
-	fmt.Printf("BENCH scale-idle-rss %.0f MiB - 0 - <=500MiB %s\n", to.resident, verdict(to.resident <= 500))
-}
-
-func verdict(ok bool) string {
-	if ok {
-		return "ok"
-	}
-	return "short"
-}
-
-func (w *world) scrape(ctx context.Context) (string, error) {
-	output, err := exec.CommandContext(ctx, "curl", "-sf", "http://"+w.metrics+"/metrics").Output()
-	return string(output), err
-}
-
-// children is the CPU time, in seconds, of this process's children of that name.
-func children(t *testing.T, name string) float64 {
-	folders, err := filepath.Glob("/proc/[0-9]*/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := 0.0
-	for _, file := range folders {
-		content, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(string(content), "("+name+")") {
-			continue
-		}
-		fields := strings.Fields(string(content[strings.LastIndexByte(string(content), ')')+1:]))
-		if fields[1] != strconv.Itoa(os.Getpid()) {
-			continue
-		}
-		for _, field := range fields[11:13] {
-			ticks, _ := strconv.ParseFloat(field, 64)
-			sum += ticks / 100
-		}
-	}
-	return sum
-}
-
-func freeAddress(t *testing.T) string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
-func read(response *http.Response) (string, error) {
-	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
-	return string(content), err
 }
