@@ -80,6 +80,7 @@ func TestLife(t *testing.T) {
 	t.Run("starts are paced", w.paced)
 	t.Run("deletion", w.deletion)
 	t.Run("deletion with its namespace", w.namespace)
+	t.Run("in NATS", w.inNATS)
 	t.Run("through a gateway", w.gateway)
 	t.Run("objects of somebody else", w.foreign)
 	t.Run("another's schema", w.taken)

@@ -38,6 +38,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/remote"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/etcd"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/nats"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/postgres"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/tenant"
@@ -96,7 +97,7 @@ func start(t *testing.T) *world {
 	}
 	w.manager = mgr
 	w.starts.Store(100)
-	w.stores = storage.NewPool(storage.Openers{etcd.Name: etcd.Open, postgres.Name: postgres.Open})
+	w.stores = storage.NewPool(storage.Openers{etcd.Name: etcd.Open, postgres.Name: postgres.Open, nats.Name: nats.Open})
 	ctx, cancel := context.WithCancel(context.Background())
 	if err := storage.IndexUsers(ctx, mgr.GetFieldIndexer(), ""); err != nil {
 		t.Fatal(err)

@@ -109,6 +109,103 @@ func TestContractInCluster(t *testing.T) {
 	delete(h.Damage, "JetStream lost")
 	delete(h.Damage, "account lost")
 	storagetest.Run(t, h)
+	t.Run("replicas", func(t *testing.T) { moreReplicas(t, server, config) })
+}
+
+// moreReplicas puts the data of a tenant on more servers, and keeps it.
+func moreReplicas(t *testing.T, server *storagetest.NATS, config storage.Config) {
+	one := *config.NATS
+	one.Replicas = 1
+	three := config
+	config.NATS = &one
+	tenant := storage.Tenant{Owner: "ns/grows", Schema: "grows", User: "grows"}
+	credentials := ensure(t, open(t, config), tenant)
+	if err := server.Put(tenant, credentials, "/grows/a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, three).EnsureTenant(t.Context(), tenant, credentials); err != nil {
+		t.Fatal(err)
+	}
+	nc, err := server.Connect(credentials.Login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "KV_grows")
+	if err != nil || stream.CachedInfo().Config.Replicas != 3 {
+		t.Errorf("%v, %v", stream, err)
+	}
+	if got, err := server.Value(tenant, credentials, "/grows/a"); err != nil || got != "1" {
+		t.Errorf("the data is %q, %v", got, err)
+	}
+}
+
+// changed is a driver for a server with other settings.
+func changed(t *testing.T, server *storagetest.NATS, change func(*storage.NATS)) storage.Driver {
+	t.Helper()
+	config, own := server.Config, *server.Config.NATS
+	change(&own)
+	config.NATS = &own
+	return open(t, config)
+}
+
+// A stolen signing key can be replaced without a change for tenants.
+func TestOperatorKeyChanges(t *testing.T) {
+	server := storagetest.StartNATS(t, 1)
+	tenant := storage.Tenant{Owner: "ns/it", Schema: "it", User: "it"}
+	credentials := ensure(t, open(t, server.Config), tenant)
+	nc, err := server.Connect(credentials.Login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := server.Accounts(t)["it"].Issuer
+	driver := changed(t, server, func(n *storage.NATS) { n.OperatorSeed = server.OtherSeed })
+	if err := driver.EnsureTenant(t.Context(), tenant, credentials); err != nil {
+		t.Fatal(err)
+	}
+	if after := server.Accounts(t)["it"].Issuer; after == before {
+		t.Error("the account is still signed with the former key")
+	}
+	if err := nc.FlushTimeout(10 * time.Second); err != nil {
+		t.Errorf("the tenant's connection: %v", err)
+	}
+	if err := driver.DeleteTenant(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTooFewServers(t *testing.T) {
+	server := storagetest.StartNATS(t, 1)
+	driver := changed(t, server, func(n *storage.NATS) { n.Replicas = 3 })
+	tenant := storage.Tenant{Owner: "ns/it", Schema: "it", User: "it"}
+	credentials, err := driver.Credentials(tenant, storage.Credentials{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = driver.EnsureTenant(t.Context(), tenant, credentials)
+	if storage.ReasonOf(err) != storage.ReasonUnreachable || !strings.Contains(err.Error(), "spec.nats.replicas") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// One tenant can't fill the disks of all.
+func TestTenantStorage(t *testing.T) {
+	server := storagetest.StartNATS(t, 1)
+	driver := changed(t, server, func(n *storage.NATS) { n.TenantStorage = 1 << 20 })
+	tenant := storage.Tenant{Owner: "ns/it", Schema: "it", User: "it"}
+	credentials := ensure(t, driver, tenant)
+	for i := range 16 {
+		if err := server.Put(tenant, credentials, fmt.Sprintf("/it/%d", i), strings.Repeat("x", 128<<10)); err != nil {
+			if i < 4 {
+				t.Errorf("value %d of 128 KiB: %v", i, err)
+			}
+			return
+		}
+	}
+	t.Error("2 MiB fit into 1 MiB")
 }
 
 func ensure(t *testing.T, driver storage.Driver, tenant storage.Tenant) storage.Credentials {

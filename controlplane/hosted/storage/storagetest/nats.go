@@ -33,6 +33,8 @@ type NATS struct {
 	Authority
 	// Servers are all members.
 	Servers []*server.Server
+	// OtherSeed is that of the operator's other signing key.
+	OtherSeed []byte
 	// The operator's own key signs nothing but the operator's token.
 	operator, signing nkeys.KeyPair
 	// folders are where the servers store accounts.
@@ -147,7 +149,9 @@ func (n *NATS) identities(t testing.TB) (operator, account, system string, file 
 	account = public(t, sys)
 	o := jwt.NewOperatorClaims(public(t, n.operator))
 	o.Name, o.SystemAccount, o.StrictSigningKeyUsage = "test", account, true
-	o.SigningKeys.Add(public(t, n.signing))
+	other := newKey(t, nkeys.CreateOperator)
+	n.OtherSeed = seed(t, other)
+	o.SigningKeys.Add(public(t, n.signing), public(t, other))
 	a := jwt.NewAccountClaims(account)
 	a.Name = "SYS"
 	a.SigningKeys.Add(public(t, signing))
