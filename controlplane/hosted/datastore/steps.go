@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// probeEvery is how long a store that has become unusable can look usable.
-	// Nothing else reports it; tenants notice by themselves at once.
+	// probeEvery is how long a store that has become unusable can look usable
+	// while none of its tenants fails.
 	probeEvery = 5 * time.Minute
 	// invalidRetry is how soon a corrected Secret is noticed. A corrected spec is noticed at once.
 	invalidRetry = 30 * time.Second

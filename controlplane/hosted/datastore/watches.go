@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -79,8 +80,8 @@ func (r *Reconciler) storesOfSecret(ctx context.Context, secret client.Object) [
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// usersHandler queues the stores whose list of users an event changes, after a
-// delay. A deletion is delayed less, because somebody may be waiting for the
+// usersHandler queues the stores whose list of users an event changes, or of
+// which a user fails, after a delay. A deletion is delayed less, because somebody may be waiting for the
 // store to go.
 func usersHandler(fallback string) handler.EventHandler {
 	names := func(obj client.Object) []string {
@@ -101,8 +102,20 @@ func usersHandler(fallback string) handler.EventHandler {
 			before, after := names(e.ObjectOld), names(e.ObjectNew)
 			if !slices.Equal(before, after) {
 				enqueue(q, usersDelay, append(before, after...))
+			} else if failed(e.ObjectOld, e.ObjectNew) {
+				enqueue(q, usersDelay, after)
 			}
 		},
 		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { enqueue(q, usersDelay/10, names(e.Object)) },
 	}
+}
+
+// failed tells whether the pods of a tenant that served have stopped to. Often
+// that is the first sign of a store that is gone, which is worth a look before
+// the next is due.
+func failed(before, after client.Object) bool {
+	was, ok := before.(*kamajiv1alpha1.TenantControlPlane)
+	is, also := after.(*kamajiv1alpha1.TenantControlPlane)
+	return ok && also && meta.IsStatusConditionTrue(was.Status.Conditions, kamajiv1alpha1.WorkloadReadyCondition) &&
+		meta.IsStatusConditionFalse(is.Status.Conditions, kamajiv1alpha1.WorkloadReadyCondition)
 }
