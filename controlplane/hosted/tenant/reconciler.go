@@ -135,6 +135,9 @@ type scope struct {
 	// public is the certificate of additional host names, nil without one.
 	public *desired.Public
 
+	// ailing says which DataStore is not ready, empty for none.
+	ailing string
+
 	// storage and secrets are inputs of the workload.
 	storage  desired.Storage
 	secrets  map[string]map[string][]byte

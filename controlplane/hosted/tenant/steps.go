@@ -102,8 +102,7 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 		return s.held
 	}
 	if err != nil {
-		reason, message := phase.Outcome(err)
-		return phase.Wait(reason, "%s%s", message, s.way())
+		return s.unserved(err)
 	}
 	if s.course.verdict == nil && s.course.Version != s.tenant.KubernetesVersion() {
 		return phase.Wait(kamajiv1alpha1.RolloutInProgressReason, "waits for pods of the version before to stop%s", s.way())

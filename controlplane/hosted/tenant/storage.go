@@ -54,6 +54,7 @@ func (r *Reconciler) store(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	s.ailing = ailing(backends)
 	if err := r.hold(ctx, s.tenant); err != nil {
 		return err
 	}

@@ -63,6 +63,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfSource), builder.WithPredicates(predicate.NewPredicateFuncs(ownerless))).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
+		Watches(&kamajiv1alpha1.DataStore{}, r.failedStore()).
 		WatchesRawSource(source.Channel(r.turns(), &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(source.Channel(r.jobEvents(), &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
@@ -129,8 +130,8 @@ func notCreated() predicate.Predicate {
 func written() predicate.Predicate { return predicate.ResourceVersionChangedPredicate{} }
 
 // storeChanged wakes tenants when a DataStore appears, becomes usable or is
-// configured differently. One that fails wakes nobody: that would be a thousand
-// passes that can do nothing.
+// configured differently. Who has to know of one that fails is failedStore's matter:
+// a thousand passes could do nothing.
 func storeChanged() predicate.Predicate {
 	return predicate.Funcs{
 		DeleteFunc: func(event.DeleteEvent) bool { return false },
