@@ -3,12 +3,14 @@
 package tenant
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
@@ -101,5 +103,18 @@ func TestMemory(t *testing.T) {
 	m.forget(key.tenant)
 	if done, _ := m.done(key, []string{"a"}, now); done {
 		t.Error("a forgotten task counts as done")
+	}
+}
+
+func TestChecksOfManyTenantsArePaced(t *testing.T) {
+	var m memory
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	const tenants = 1000
+	var last time.Time
+	for i := range tenants {
+		last = m.remember(memoryKey{tenant: types.NamespacedName{Name: strconv.Itoa(i)}, task: taskInside}, nil, now)
+	}
+	if every := last.Sub(now); every < tenants*checkPace*4/5 || every > tenants*checkPace {
+		t.Errorf("the last of %d tenants is checked again after %s, want about %s", tenants, every, tenants*checkPace)
 	}
 }
