@@ -6,11 +6,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
@@ -60,6 +62,8 @@ func (w *world) inNATS(t *testing.T) {
 	})
 	w.natsLogin(t, tn, server)
 
+	w.staysInNATS(t, store, tn)
+
 	if err := w.client.Delete(t.Context(), tn); err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +71,26 @@ func (w *world) inNATS(t *testing.T) {
 	w.gone(t, tn)
 	if accounts := server.Accounts(t); len(accounts) != 1 {
 		t.Errorf("%d accounts are left, want the system's alone", len(accounts))
+	}
+}
+
+// staysInNATS tries to move a tenant out of its store, which tells why it can't.
+func (w *world) staysInNATS(t *testing.T, store *kamajiv1alpha1.DataStore, tn *kamajiv1alpha1.TenantControlPlane) {
+	t.Helper()
+	other := &kamajiv1alpha1.DataStore{ObjectMeta: metav1.ObjectMeta{Name: "nats-2"}, Spec: *store.Spec.DeepCopy()}
+	w.create(t, other)
+	w.store(t, other.Name, true, phase.ReasonDone)
+	for _, to := range []string{other.Name, store.Name} {
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"spec":{"dataStore":"`+to+`"}}`))
+		if err := w.client.Patch(t.Context(), tn.DeepCopy(), patch); err != nil {
+			t.Fatal(err)
+		}
+		if to == other.Name {
+			after := w.tenant(t, tn.Name, kamajiv1alpha1.MigratingCondition, metav1.ConditionFalse, "MigrationFailed")
+			if c := meta.FindStatusCondition(after.Status.Conditions, kamajiv1alpha1.MigratingCondition); !strings.Contains(c.Message, "driver NATS") {
+				t.Errorf("it says: %s", c.Message)
+			}
+		}
 	}
 }
 
