@@ -144,7 +144,7 @@ func networkProfile(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiContro
 // must not be pinned: it would ask a load balancer for an address by a field, and hide that the address has changed.
 func preferEndpoint(cluster *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlane, tenant, live *kamajiv1alpha1.TenantControlPlane) {
 	endpoint, spec := cluster.Spec.ControlPlaneEndpoint, &tenant.Spec.ControlPlane
-	if !endpoint.IsValid() || spec.Ingress != nil || spec.Gateway != nil {
+	if !endpoint.IsValid() || spec.Ingress != nil || spec.Gateway != nil && spec.KamajiGateway == nil {
 		return
 	}
 	_, err := netip.ParseAddr(endpoint.Host)

@@ -173,7 +173,8 @@ type KineSpec struct {
 
 // NetworkSpec says how the API server is reached.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.kamajiGateway) || (!has(self.gateway) && !has(self.ingress))",message="kamajiGateway excludes gateway and ingress"
+// +kubebuilder:validation:XValidation:rule="!has(self.kamajiGateway) || !has(self.ingress)",message="kamajiGateway excludes ingress"
+// +kubebuilder:validation:XValidation:rule="!has(self.kamajiGateway) || !has(self.gateway) || (has(self.kamajiGateway.exposure) && self.kamajiGateway.exposure == 'Private')",message="gateway beside kamajiGateway serves customers in place of its public address: set kamajiGateway.exposure to Private"
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerConfig) || self.serviceType == 'LoadBalancer'",message="loadBalancerConfig needs serviceType LoadBalancer"
 type NetworkSpec struct {
 	// kamajiGateway publishes the API server through a KamajiGateway. The Service is then of type ClusterIP.

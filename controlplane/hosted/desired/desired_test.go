@@ -194,6 +194,10 @@ func TestPublished(t *testing.T) {
 		"ingress": func(c *kamajiv1alpha1.ControlPlane) {
 			c.Ingress = &kamajiv1alpha1.IngressSpec{AdditionalMetadata: meta, IngressClassName: "nginx", Hostname: "customer1.example.com:443"}
 		},
+		"customers-by-tlsroute": func(c *kamajiv1alpha1.ControlPlane) { // beside a KamajiGateway
+			c.KamajiGateway = &kamajiv1alpha1.KamajiGatewaySpec{Name: "default", Exposure: kamajiv1alpha1.GatewayExposurePrivate}
+			c.Gateway = &kamajiv1alpha1.GatewaySpec{Hostname: "customer1.example.com", GatewayParentRefs: []gatewayv1.ParentReference{{Name: "edge"}}}
+		},
 		"tlsroute": func(c *kamajiv1alpha1.ControlPlane) {
 			c.Gateway = &kamajiv1alpha1.GatewaySpec{AdditionalMetadata: meta, Hostname: "customer1.example.com", GatewayParentRefs: []gatewayv1.ParentReference{
 				{Name: "edge", Namespace: ptr.To[gatewayv1.Namespace]("infra"), SectionName: ptr.To[gatewayv1.SectionName]("kube-apiserver"), Port: ptr.To[int32](443)},

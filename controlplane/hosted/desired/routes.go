@@ -25,13 +25,14 @@ const KonnectivityListener gatewayv1.SectionName = "konnectivity-server"
 // endpoint checks the names.
 func Published(tenant *kamajiv1alpha1.TenantControlPlane) []client.Object {
 	switch spec := &tenant.Spec.ControlPlane; {
-	case spec.KamajiGateway != nil:
+	case spec.KamajiGateway != nil && spec.Gateway == nil:
 		return nil
 	case spec.Ingress != nil:
 		return []client.Object{ingress(tenant)}
 	case spec.Gateway != nil:
 		out := []client.Object{route(tenant, tenant.Name, spec.Gateway.GatewayParentRefs, tenant.Port())}
-		if port := tenant.KonnectivityPort(); port != 0 {
+		// Agents of a tenant on a KamajiGateway use that.
+		if port := tenant.KonnectivityPort(); port != 0 && spec.KamajiGateway == nil {
 			parents := make([]gatewayv1.ParentReference, len(spec.Gateway.GatewayParentRefs))
 			for i, parent := range spec.Gateway.GatewayParentRefs {
 				parent.SectionName, parent.Port = ptr.To(KonnectivityListener), ptr.To(port)

@@ -123,6 +123,16 @@ func throughGateway(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.S
 		e.Tunnel = e.Worker
 	}
 	e.Addresses = append(e.Addresses, clusterIPs(service)...)
+	if tenant.Spec.ControlPlane.Gateway == nil {
+		return e, nil
+	}
+	// Customers come by a Gateway of the Gateway API. It can't serve nodes, whose pods send no host name.
+	customers, err := byRoute(tenant)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	e.Client = customers
+	e.verify(customers.Host)
 	return e, nil
 }
 

@@ -79,6 +79,9 @@ func TestResolve(t *testing.T) {
 	ownAddress.Worker = ownAddress.InCluster
 	ownAddress.Addresses = []string{"10.0.0.100", "203.0.113.10", "10.255.0.7", "10.96.7.7"}
 
+	beside := hidden
+	beside.Client, beside.Tunnel, beside.Names = Server{Host: "demo.example.com", Port: 443}, named, []string{"demo.k8s.example.com", "demo.example.com"}
+
 	advertised := everywhere("192.0.2.99", "10.96.7.7", "192.0.2.99", "192.0.2.4")
 	advertised.Published.Host, advertised.Tunnel = "192.0.2.4", Server{Host: "192.0.2.99", Port: 8132}
 	onlyName := everywhere("192.0.2.99", "10.96.7.7", "192.0.2.99")
@@ -111,6 +114,10 @@ func TestResolve(t *testing.T) {
 			t.Spec.Addons.Konnectivity = &kamajiv1alpha1.KonnectivitySpec{}
 		}), service("10.96.7.7"), byPort},
 		{"gateway, private only", gateway(func(t *kamajiv1alpha1.TenantControlPlane) { t.Status.KamajiGateway.PublicAddress = "" }), service("10.96.7.7"), hidden},
+		{"gateway for nodes, TLSRoute for customers", gateway(func(t *kamajiv1alpha1.TenantControlPlane) {
+			t.Status.KamajiGateway.PublicAddress = ""
+			publish(&t.Spec)
+		}), service("10.96.7.7"), beside},
 		{"gateway with an address for each tenant", gateway(func(t *kamajiv1alpha1.TenantControlPlane) {
 			t.Status.KamajiGateway.TenantAddress = "10.255.0.7"
 			t.Spec.ControlPlane.KamajiGateway.WorkerEndpoint = kamajiv1alpha1.WorkerEndpointTenantPort

@@ -31,27 +31,36 @@ func throughIngress(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.S
 // throughRoute is a tenant behind TLSRoutes of the Gateway API. That of
 // konnectivity has a listener of its own, with the port of the konnectivity server.
 func throughRoute(tenant *kamajiv1alpha1.TenantControlPlane, service *corev1.Service) (Endpoint, error) {
-	spec := tenant.Spec.ControlPlane.Gateway
-	switch {
-	case spec.Hostname == "":
-		return Endpoint{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
-			"spec.controlPlane.gateway.hostname is empty: set the name under which clients reach the API server")
-	case len(nameProblems(string(spec.Hostname))) > 0:
-		return Endpoint{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
-			"spec.controlPlane.gateway.hostname %q must be one host name without a wildcard: kubeconfigs carry it", spec.Hostname)
-	case len(spec.GatewayParentRefs) == 0:
-		return Endpoint{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
-			"spec.controlPlane.gateway.parentRefs is empty: name the Gateway that publishes the API server")
-	}
-	named := Server{Host: string(spec.Hostname), Port: tenant.Port()}
-	if port := spec.GatewayParentRefs[0].Port; port != nil {
-		named.Port = *port
+	named, err := byRoute(tenant)
+	if err != nil {
+		return Endpoint{}, err
 	}
 	e, err := byName(tenant, service, named)
 	if port := tenant.KonnectivityPort(); port != 0 {
 		e.Tunnel = Server{Host: named.Host, Port: port}
 	}
 	return e, err
+}
+
+// byRoute is the name and port that lead customers to the TLSRoute of the API server.
+func byRoute(tenant *kamajiv1alpha1.TenantControlPlane) (Server, error) {
+	spec := tenant.Spec.ControlPlane.Gateway
+	switch {
+	case spec.Hostname == "":
+		return Server{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
+			"spec.controlPlane.gateway.hostname is empty: set the name under which clients reach the API server")
+	case len(nameProblems(string(spec.Hostname))) > 0:
+		return Server{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
+			"spec.controlPlane.gateway.hostname %q must be one host name without a wildcard: kubeconfigs carry it", spec.Hostname)
+	case len(spec.GatewayParentRefs) == 0:
+		return Server{}, phase.Fatal(kamajiv1alpha1.UnsupportedExposureReason,
+			"spec.controlPlane.gateway.parentRefs is empty: name the Gateway that publishes the API server")
+	}
+	named := Server{Host: string(spec.Hostname), Port: tenant.Port()}
+	if port := spec.GatewayParentRefs[0].Port; port != nil {
+		named.Port = *port
+	}
+	return named, nil
 }
 
 // byName is a tenant that clients and nodes reach by name. Pods dial the Service

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -105,7 +106,9 @@ func TestExposure(t *testing.T) {
 		w.tenant(t, name, kamajiv1alpha1.AddressReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.GatewayAPIMissingReason)
 	})
 	t.Run("TLSRoute", func(t *testing.T) {
-		if _, err := envtest.InstallCRDs(w.manager.GetConfig(), envtest.CRDInstallOptions{Paths: []string{testenv.GatewayAPICRDs(t)}}); err != nil {
+		admin := rest.CopyConfig(w.manager.GetConfig()) // the manager has no right to install them
+		admin.Impersonate = rest.ImpersonationConfig{}
+		if _, err := envtest.InstallCRDs(admin, envtest.CRDInstallOptions{Paths: []string{testenv.GatewayAPICRDs(t)}}); err != nil {
 			t.Fatal(err)
 		}
 		w.reached(t, "customer1.example.org:8443")
@@ -140,6 +143,59 @@ func TestExposure(t *testing.T) {
 			return ""
 		})
 	})
+	t.Run("TLSRoute for customers, KamajiGateway for nodes", func(t *testing.T) {
+		w.change(t, func(s *kamajiv1alpha1.TenantControlPlaneSpec) {
+			s.ControlPlane.KamajiGateway = &kamajiv1alpha1.KamajiGatewaySpec{Name: "default", Exposure: kamajiv1alpha1.GatewayExposurePrivate}
+			s.ControlPlane.Gateway = &kamajiv1alpha1.GatewaySpec{
+				Hostname: "customer1.example.net", GatewayParentRefs: []gatewayv1.ParentReference{{Name: "edge", Port: ptr.To[int32](8443)}},
+			}
+			s.Addons.Konnectivity = &kamajiv1alpha1.KonnectivitySpec{KonnectivityServerSpec: kamajiv1alpha1.KonnectivityServerSpec{Port: 8132}}
+		})
+		w.tenant(t, name, kamajiv1alpha1.AddressReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.GatewayPendingReason)
+		w.allocate(t, &kamajiv1alpha1.KamajiGatewayStatus{Name: "default", Hostname: "customer1.k8s.example.com", PrivateAddress: "10.0.0.100", Port: 6443, TenantPort: 21034})
+		w.reached(t, "customer1.example.net:8443")
+		w.tenant(t, name, kamajiv1alpha1.WorkloadReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.RolloutInProgressReason)
+		w.pods(t, name, 2)
+		tn := w.tenant(t, name, kamajiv1alpha1.RoutedCondition, metav1.ConditionFalse, kamajiv1alpha1.RoutePendingReason)
+		if tn.Status.ControlPlaneEndpoint != "customer1.k8s.example.com:6443" {
+			t.Errorf("nodes are told %s", tn.Status.ControlPlaneEndpoint)
+		}
+		w.accept(t, name)
+		w.tenant(t, name, kamajiv1alpha1.RoutedCondition, metav1.ConditionTrue, phase.ReasonDone)
+		if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: system, Name: name + "-konnectivity"}, &gatewayv1.TLSRoute{}); !apierrors.IsNotFound(err) {
+			t.Errorf("agents, which use the KamajiGateway, have a route, too: %v", err)
+		}
+	})
+}
+
+// allocate does what the gateway does for a tenant that names it.
+func (w *world) allocate(t *testing.T, status *kamajiv1alpha1.KamajiGatewayStatus) {
+	t.Helper()
+	tn := &kamajiv1alpha1.TenantControlPlane{}
+	if err := w.client.Get(t.Context(), key, tn); err != nil {
+		t.Fatal(err)
+	}
+	before := tn.DeepCopy()
+	tn.Status.KamajiGateway = status
+	if err := w.client.Status().Patch(t.Context(), tn, client.MergeFrom(before)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// accept does what the controller of a Gateway does for a route that it takes.
+func (w *world) accept(t *testing.T, route string) {
+	t.Helper()
+	r := &gatewayv1.TLSRoute{}
+	if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: system, Name: route}, r); err != nil {
+		t.Fatal(err)
+	}
+	r.Status.Parents = []gatewayv1.RouteParentStatus{{
+		ParentRef: r.Spec.ParentRefs[0], ControllerName: "example.com/gateway",
+		Conditions: []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: metav1.Now()}},
+	}}
+	if err := w.client.Status().Update(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // routes acts as the Gateway's owner, then as its controller.
@@ -171,17 +227,7 @@ func (w *world) routes(t *testing.T) {
 	}
 	w.tenant(t, name, kamajiv1alpha1.RoutedCondition, metav1.ConditionFalse, kamajiv1alpha1.RoutePendingReason)
 	for _, suffix := range []string{"", "-konnectivity"} {
-		route := &gatewayv1.TLSRoute{}
-		if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: system, Name: name + suffix}, route); err != nil {
-			t.Fatal(err)
-		}
-		route.Status.Parents = []gatewayv1.RouteParentStatus{{
-			ParentRef: route.Spec.ParentRefs[0], ControllerName: "example.com/gateway",
-			Conditions: []metav1.Condition{{Type: "Accepted", Status: metav1.ConditionTrue, Reason: "Accepted", LastTransitionTime: metav1.Now()}},
-		}}
-		if err := w.client.Status().Update(t.Context(), route); err != nil {
-			t.Fatal(err)
-		}
+		w.accept(t, name+suffix)
 	}
 	tn = w.tenant(t, name, phase.Ready, metav1.ConditionTrue, phase.ReasonDone)
 	status, konnectivity := tn.Status.Kubernetes.Gateway, tn.Status.Addons.Konnectivity.Gateway

@@ -67,7 +67,7 @@ func recordExpiry(tenant *kamajiv1alpha1.TenantControlPlane, authority, certific
 // exposure is how clients reach the tenant.
 func exposure(tenant *kamajiv1alpha1.TenantControlPlane) string {
 	switch spec := tenant.Spec.ControlPlane; {
-	case spec.KamajiGateway != nil:
+	case spec.KamajiGateway != nil: // with a Gateway of the Gateway API for customers, too
 		return "kamaji-gateway"
 	case spec.Gateway != nil:
 		return "gateway"

@@ -81,7 +81,7 @@ func (r *Reconciler) routed(ctx context.Context, s *scope) error {
 // follow goes from a route to the Gateways it names: they must have accepted it,
 // with a listener that passes TLS through on the port that clients were told.
 func (r *Reconciler) follow(ctx context.Context, s *scope, route *gatewayv1.TLSRoute) ([]kamajiv1alpha1.GatewayAccessPoint, error) {
-	port := s.endpoint.Published.Port
+	port := s.endpoint.Client.Port
 	if route.Name != s.tenant.Name {
 		port = s.endpoint.Tunnel.Port
 	}

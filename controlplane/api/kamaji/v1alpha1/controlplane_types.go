@@ -21,7 +21,8 @@ type AdditionalMetadata struct {
 // ControlPlane is how the components run and how they are reached.
 //
 // +kubebuilder:validation:XValidation:rule="!(has(self.ingress) && has(self.gateway))",message="ingress and gateway exclude each other"
-// +kubebuilder:validation:XValidation:rule="!(has(self.kamajiGateway) && (has(self.ingress) || has(self.gateway)))",message="kamajiGateway excludes ingress and gateway"
+// +kubebuilder:validation:XValidation:rule="!(has(self.kamajiGateway) && has(self.ingress))",message="kamajiGateway excludes ingress"
+// +kubebuilder:validation:XValidation:rule="!(has(self.kamajiGateway) && has(self.gateway)) || (has(self.kamajiGateway.exposure) && self.kamajiGateway.exposure == 'Private')",message="gateway beside kamajiGateway serves customers in place of its public address: set kamajiGateway.exposure to Private"
 type ControlPlane struct {
 	// deployment is the Deployment with the components.
 	// +kubebuilder:default={}
@@ -35,7 +36,8 @@ type ControlPlane struct {
 	// +optional
 	Ingress *IngressSpec `json:"ingress,omitempty"`
 
-	// gateway publishes the API server by a TLSRoute of the Gateway API.
+	// gateway publishes the API server by a TLSRoute of the Gateway API. Beside a
+	// kamajiGateway with exposure Private it serves customers, and that one nodes.
 	// +optional
 	Gateway *GatewaySpec `json:"gateway,omitempty"`
 

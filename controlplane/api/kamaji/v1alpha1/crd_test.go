@@ -111,7 +111,7 @@ func creation(t *testing.T, c client.Client) {
 		{"unknown cgroup driver", smallest, []set{{"spec.kubernetes.kubelet.cgroupfs", "none"}}, "Unsupported value"},
 		{"unknown service type", smallest, []set{{control + "service.serviceType", "ExternalName"}}, "Unsupported value"},
 		{"ingress and gateway", smallest, []set{{control + "ingress.hostname", "a.b"}, {control + "gateway.hostname", "a.b"}}, "exclude each other"},
-		{"two gateways", smallest, []set{{control + "kamajiGateway.name", "default"}, {control + "gateway.hostname", "a.b"}}, "excludes ingress and gateway"},
+		{"two gateways", smallest, []set{{control + "kamajiGateway.name", "default"}, {control + "gateway.hostname", "a.b"}}, "set kamajiGateway.exposure to Private"},
 		{"gateway", smallest, []set{{control + "kamajiGateway.name", "default"}}, ""},
 		{"gateway without a name", smallest, []set{{control + "kamajiGateway.hostname", "a.b"}}, "name"},
 		{"host name in capitals", smallest, []set{{control + "kamajiGateway.name", "default"}, {control + "kamajiGateway.hostname", "A.b"}}, "should match"},
