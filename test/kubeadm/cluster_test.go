@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -33,6 +35,23 @@ type cluster struct {
 // name of an object in messages and in the table of differences.
 func name(object *unstructured.Unstructured) string {
 	return strings.Join(strings.Fields(object.GetKind()+" "+object.GetNamespace()+" "+object.GetName()), " ")
+}
+
+// last is what the API server makes last.
+const last = "Service default kubernetes"
+
+// learn waits for what the API server makes itself.
+func (c *cluster) learn(t *testing.T) {
+	t.Helper()
+	err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, 2*time.Minute, true, func(context.Context) (bool, error) {
+		for _, object := range c.all(t) {
+			c.own[name(object)] = true
+		}
+		return c.own[last], nil
+	})
+	if err != nil {
+		t.Fatalf("the API server doesn't make the %s: %v", last, err)
+	}
 }
 
 // all is what there is but for the API server's own, in the order of kinds and names.

@@ -39,6 +39,9 @@ import (
 // authority stands for the certificate of the authority, which is another one each time.
 const authority = "the certificate of the authority"
 
+// unrecorded is the minor whose kubeadm hasn't been run yet.
+const unrecorded = "1.32"
+
 // versions by minor: those that the lab can build.
 func versions() map[string]string {
 	out := maps.Clone(binaries.Earlier)
@@ -49,19 +52,20 @@ func versions() map[string]string {
 func TestDocuments(t *testing.T) {
 	config, c := testenv.Start(t, clientgoscheme.Scheme)
 	world := &cluster{config: config, client: c, own: map[string]bool{}}
-	for _, object := range world.all(t) {
-		world.own[name(object)] = true
-	}
+	world.learn(t)
 	newest := fmt.Sprintf("1.%d", upgrade.MaxMinor)
 	used, able := map[int]bool{}, able(t)
 	all := versions()
-	for minor := 34; minor <= upgrade.MaxMinor; minor++ {
+	for minor := upgrade.MinMinor; minor <= upgrade.MaxMinor; minor++ {
 		minor := fmt.Sprintf("1.%d", minor)
 		t.Run(minor, func(t *testing.T) {
 			record := filepath.Join("testdata", minor+".yaml")
 			if able && (minor == newest || os.Getenv("UPDATE") == "kubeadm") {
 				initialise(t, config, c, program(t, minor, newest), all[minor])
 				golden.Text(t, record, world.text(t, world.taken(t)))
+			}
+			if _, err := os.Stat(record); os.IsNotExist(err) && minor == unrecorded {
+				t.Skipf("there is no record of %s yet: UPDATE=kubeadm makes it", minor)
 			}
 			have := map[string]map[string]any{}
 			for _, object := range written(t, world, all[minor]) {

@@ -2,7 +2,9 @@
 
 package kubeadm
 
-// intention is a difference that is meant.
+import "strings"
+
+// intention is a difference that is meant. What kubeadm writes may be cut short with "…".
 type intention struct {
 	object, path, kubeadm, engine string
 	// since and until are minors, both included; empty for all.
@@ -12,7 +14,8 @@ type intention struct {
 }
 
 func (i intention) covers(minor string, d difference) bool {
-	return i.object == d.object && i.path == d.path && i.kubeadm == d.kubeadm && i.engine == d.engine &&
+	start, cut := strings.CutSuffix(i.kubeadm, "…")
+	return i.object == d.object && i.path == d.path && i.engine == d.engine && (i.kubeadm == d.kubeadm || cut && strings.HasPrefix(d.kubeadm, start)) &&
 		(i.since == "" || minor >= i.since) && (i.until == "" || minor <= i.until)
 }
 
@@ -47,13 +50,17 @@ var intended = []intention{
 		why: "kubeadm issues no certificate of this cluster",
 	},
 	{
+		object: "ConfigMap kube-system kubeadm-config", path: clusterConfiguration + "apiServer", kubeadm: `{"timeoutForControlPlane":"4m0s"}`, engine: absent, until: "1.30",
+		why: "how long kubeadm init waits for the control plane that it starts",
+	},
+	{
 		object: "ConfigMap kube-system kubelet-config", path: "metadata/annotations", engine: absent,
-		kubeadm: `{"kubeadm.kubernetes.io/component-config.hash":"sha256:d24f06218271d1076a81de2a33cf59f18eac534b7e6d51509a55a4bced706740"}`,
+		kubeadm: `{"kubeadm.kubernetes.io/component-config.hash":"sha256:…`,
 		why:     "it tells kubeadm upgrade that it may write the document anew, which is the engine's task here",
 	},
 	{
 		object: "ConfigMap kube-system kube-proxy", path: "metadata/annotations", engine: absent,
-		kubeadm: `{"kubeadm.kubernetes.io/component-config.hash":"sha256:0637359cb59dc4f8a5f4d7669167ee85c4e817fc9982846aceda44da85a6ff79"}`,
+		kubeadm: `{"kubeadm.kubernetes.io/component-config.hash":"sha256:…`,
 		why:     "it tells kubeadm upgrade that it may write the document anew, which is the engine's task here",
 	},
 	{
@@ -75,11 +82,35 @@ var intended = []intention{
 		why:     "no node of a tenant has this taint",
 	},
 	{
-		object: "Deployment kube-system coredns", path: coreDNSPod + "containers/0/livenessProbe/httpGet/port", kubeadm: `"liveness-probe"`, engine: "8080",
+		object: "Deployment kube-system coredns", path: coreDNSPod + "containers/0/livenessProbe/httpGet/port", kubeadm: `"liveness-probe"`, engine: "8080", since: "1.34",
 		why: "the same port by its number, in all versions",
 	},
 	{
-		object: "Deployment kube-system coredns", path: coreDNSPod + "containers/0/readinessProbe/httpGet/port", kubeadm: `"readiness-probe"`, engine: "8181",
+		object: "Deployment kube-system coredns", path: coreDNSPod + "containers/0/readinessProbe/httpGet/port", kubeadm: `"readiness-probe"`, engine: "8181", since: "1.34",
 		why: "the same port by its number, in all versions",
 	},
+	{
+		object: "Deployment kube-system coredns", path: coreDNSPod + "containers/0/ports", until: "1.33",
+		kubeadm: `[{"containerPort":53,"name":"dns","protocol":"UDP"},{"containerPort":53,"name":"dns-tcp","protocol":"TCP"},{"containerPort":9153,"name":"metrics","protocol":"TCP"}]`,
+		engine: `[{"containerPort":53,"name":"dns","protocol":"UDP"},{"containerPort":53,"name":"dns-tcp","protocol":"TCP"},{"containerPort":9153,"name":"metrics","protocol":"TCP"},` +
+			`{"containerPort":8080,"name":"liveness-probe","protocol":"TCP"},{"containerPort":8181,"name":"readiness-probe","protocol":"TCP"}]`,
+		why: "kubeadm names the ports of the probes since 1.34; CoreDNS listens on them in all versions",
+	},
+	{
+		object: "Deployment kube-system coredns", path: coreDNSPod + "containers/0/image", until: "1.31",
+		kubeadm: `"registry.k8s.io/coredns/coredns:v1.11.1"`, engine: `"registry.k8s.io/coredns/coredns:v1.11.3"`,
+		why: "the last releases of these minors install v1.11.3",
+	},
+	{
+		object: "ConfigMap kube-system coredns", path: "data/Corefile", until: "1.31", kubeadm: corefile("cache 30\n"),
+		engine: corefile("cache 30 {\n       disable success cluster.local\n       disable denial cluster.local\n    }\n"),
+		why:    "as kubeadm does it since 1.32, for the same CoreDNS: a cache in front of what is in memory would only be stale",
+	},
+}
+
+// corefile with a cache, in JSON.
+func corefile(cache string) string {
+	return text(".:53 {\n    errors\n    health {\n       lameduck 5s\n    }\n    ready\n    kubernetes cluster.local in-addr.arpa ip6.arpa {\n       pods insecure\n" +
+		"       fallthrough in-addr.arpa ip6.arpa\n       ttl 30\n    }\n    prometheus :9153\n    forward . /etc/resolv.conf {\n       max_concurrent 1000\n    }\n    " +
+		cache + "    loop\n    reload\n    loadbalance\n}\n")
 }

@@ -27,7 +27,7 @@ func coreDNSLabels() map[string]string { return map[string]string{"k8s-app": "ku
 
 // coreDNSTags are the releases of CoreDNS that kubeadm installs, by minor version.
 // Source: CoreDNSVersion in cmd/kubeadm/app/constants/constants.go of
-// k8s.io/kubernetes v1.32.13, v1.33.0, v1.34.10, v1.35.8 and v1.36.3.
+// k8s.io/kubernetes v1.30.14, v1.32.13, v1.33.0, v1.34.10, v1.35.8 and v1.36.3; 1.30 and 1.31 ended with the one of 1.32.
 var coreDNSTags = map[int]string{32: "v1.11.3", 33: "v1.12.0", 34: "v1.12.1", 35: "v1.13.1", 36: "v1.14.2"}
 
 // coreDNSTag is the release of CoreDNS for the tenant's version.

@@ -96,7 +96,7 @@ var Earlier = map[string]string{
 func EarlierModule(minor string) string { return "kubernetes-" + minor }
 
 // KubeadmModule is the name of the module, and of its program, of the kubeadm of an
-// earlier Kubernetes on its own: it takes a tenth of the time to build.
+// earlier Kubernetes on its own, which is a fraction of the whole to build.
 func KubeadmModule(minor string) string { return "kubeadm-" + minor }
 
 // onDemand is what the lab builds only when it's named: what few tests need.
