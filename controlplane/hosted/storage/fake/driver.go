@@ -27,6 +27,10 @@ type Store struct {
 	// grants maps a user to the schema it may use.
 	grants map[string]string
 	data   map[string]string
+	// frozen maps schemas that may only be read to the token of the attempt.
+	frozen map[string]string
+	// revision counts the writes.
+	revision int64
 }
 
 // Open returns a driver for the store, in the form that storage.Openers wants.
@@ -61,10 +65,12 @@ func (s *Store) Put(_ storage.Tenant, credentials storage.Credentials, key, valu
 	if err := s.allowed(credentials, key); err != nil {
 		return err
 	}
-	if s.data == nil {
-		s.data = map[string]string{}
+	for schema := range s.frozen {
+		if strings.HasPrefix(key, "/"+schema+"/") {
+			return storage.Errorf(storage.ReasonPermissionDenied, "schema %s is frozen", schema)
+		}
 	}
-	s.data[key] = value
+	s.write(key, value)
 	return nil
 }
 
@@ -132,6 +138,7 @@ func (d *driver) EnsureTenant(_ context.Context, tenant storage.Tenant, _ storag
 	}
 	s.schemas[tenant.Schema], s.users[tenant.User] = tenant.Owner, tenant.Owner
 	s.grants[tenant.User] = tenant.Schema
+	delete(s.frozen, tenant.Schema)
 	return nil
 }
 
@@ -159,6 +166,7 @@ func (d *driver) DeleteTenant(_ context.Context, tenant storage.Tenant) error {
 		}
 	}
 	delete(s.schemas, tenant.Schema)
+	delete(s.frozen, tenant.Schema)
 	return nil
 }
 

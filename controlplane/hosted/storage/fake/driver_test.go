@@ -23,3 +23,15 @@ func TestContract(t *testing.T) {
 		},
 	})
 }
+
+func TestMoverContract(t *testing.T) {
+	side := func() storagetest.Harness {
+		store := &fake.Store{}
+		driver, err := store.Open(storage.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return storagetest.Harness{Driver: driver, Store: store}
+	}
+	storagetest.RunMover(t, storagetest.MoveHarness{Source: side(), Target: side()})
+}

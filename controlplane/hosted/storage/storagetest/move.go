@@ -120,6 +120,13 @@ func (h MoveHarness) pages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Only the last value of a key counts.
+	for _, name := range []string{"a/03", "a/24"} {
+		want[name] = "changed"
+		if err := h.Source.Store.Put(tn, credentials, key(tn, name), want[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, limit := range []int{1, 7, 25, 100} {
 		if diff := cmp.Diff(want, all(t, m, tn, limit)); diff != "" {
 			t.Errorf("pages of %d:\n%s", limit, diff)
