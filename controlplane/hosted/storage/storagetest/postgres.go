@@ -163,13 +163,14 @@ func (p *Postgres) admin(database string, work func(*pgx.Conn) error) error {
 // as runs work on a connection of its own, which is kept for the next call.
 func (p *Postgres) as(user, database string, credentials storage.Credentials, work func(*pgx.Conn) error) error {
 	id := user + "/" + database + "/" + credentials.Password + string(credentials.Certificate)
-	conn, err := p.take(id)
+	conn := p.take(id)
 	if conn == nil {
+		var err error
 		if conn, err = p.connect(user, database, credentials); err != nil {
 			return err
 		}
 	}
-	err = work(conn)
+	err := work(conn)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.conns[id] = append(p.conns[id], conn)
@@ -177,19 +178,19 @@ func (p *Postgres) as(user, database string, credentials storage.Credentials, wo
 }
 
 // take returns an open connection that nobody uses, nil if there is none.
-func (p *Postgres) take(id string) (*pgx.Conn, error) {
+func (p *Postgres) take(id string) *pgx.Conn {
 	for {
 		p.mu.Lock()
 		idle := p.conns[id]
 		if len(idle) == 0 {
 			p.mu.Unlock()
-			return nil, nil
+			return nil
 		}
 		conn := idle[len(idle)-1]
 		p.conns[id] = idle[:len(idle)-1]
 		p.mu.Unlock()
 		if conn.Ping(context.Background()) == nil {
-			return conn, nil
+			return conn
 		}
 		_ = conn.Close(context.Background())
 	}
