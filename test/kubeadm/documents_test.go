@@ -86,8 +86,8 @@ func written(t *testing.T, world *cluster, version string) []*unstructured.Unstr
 	t.Helper()
 	tenant := &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Name: "customer1", Namespace: "tenants"}}
 	tenant.Spec.Kubernetes.Version = version
-	tenant.Spec.NetworkProfile.ServiceCIDR = "10.0.0.0/24"
-	tenant.Spec.NetworkProfile.PodCIDR = "10.244.0.0/16"
+	tenant.Spec.NetworkProfile.ServiceCIDRs = []string{"10.0.0.0/24"}
+	tenant.Spec.NetworkProfile.PodCIDRs = []string{"10.244.0.0/16"}
 	tenant.Spec.Addons.CoreDNS = &kamajiv1alpha1.AddonSpec{}
 	tenant.Spec.Addons.KubeProxy = &kamajiv1alpha1.AddonSpec{}
 	to := endpoint.Endpoint{Worker: endpoint.Server{Host: "customer1.k8s.example.com", Port: 6443}, InCluster: endpoint.Server{Host: "192.0.2.10", Port: 6443}}
