@@ -135,7 +135,8 @@ func (l *Lab) migrate(ctx context.Context, to string, annotations []string) erro
 	if err := errors.Join(err, writing.stop(ctx)); err != nil {
 		return err
 	}
-	events, err := l.Kubectl(ctx, "-n", Namespace, "get", "events", "--field-selector", "reason=Migrated", "-o", "jsonpath={.items[-1:].message}{.items[-1:].note}")
+	events, err := l.Kubectl(ctx, "-n", Namespace, "get", "events", "--field-selector", "reason=Migrated,involvedObject.name="+Demo,
+		"--sort-by", "metadata.creationTimestamp", "-o", "jsonpath={.items[-1:].message}")
 	l.log.Print("%s", events)
 	return errors.Join(err, l.NodesReady(ctx, Demo, 1))
 }
