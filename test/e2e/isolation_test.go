@@ -14,30 +14,19 @@ import (
 	. "github.com/onsi/gomega"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/command"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/lab"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/progress"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/quickstart"
 )
 
-// enforcers are DaemonSets of network plugins that enforce policies.
-var enforcers = []string{"kube-network-policies", "calico-node", "cilium", "antrea-agent", "kube-router"}
-
 var _ = Describe("Control planes are kept apart by network policies", Ordered, Label("full"), func() {
-	l := quickstart.New(progress.New(GinkgoWriter))
+	log := progress.New(GinkgoWriter)
+	l := quickstart.New(log)
 	a := tenant{name: "isolated-a", version: quickstart.Version, dataStore: "default", replicas: 1}
 	b := tenant{name: "isolated-b", version: quickstart.Version, dataStore: "default", replicas: 1}
 	BeforeAll(func(ctx SpecContext) {
 		Expect(l.Prepare(ctx)).To(Succeed())
-		plugins, err := l.Kubectl(ctx, "get", "daemonsets", "-A", "-o", "jsonpath={.items[*].metadata.name}")
-		Expect(err).NotTo(HaveOccurred())
-		enforced := false
-		for _, name := range strings.Fields(plugins) {
-			for _, enforcer := range enforcers {
-				enforced = enforced || strings.HasPrefix(name, enforcer)
-			}
-		}
-		if !enforced {
-			Skip(fmt.Sprintf("nothing in the lab enforces network policies: none of %v is among its DaemonSets %s", enforcers, plugins))
-		}
+		Expect(lab.Provide(ctx, log, "network-policies")).To(Succeed())
 		create(ctx, l, a, b)
 		for _, t := range []tenant{a, b} {
 			kubeconfig, err := adminKubeconfig(ctx, l, t.name)
@@ -56,6 +45,7 @@ var _ = Describe("Control planes are kept apart by network policies", Ordered, L
 		}
 	})
 	It("from the management cluster and each other", func(ctx SpecContext) {
+		Expect(podOf(ctx, l, "kube-system", "k8s-app=kube-dns").dial(ctx, managementServer(ctx, l), 6443)).To(Succeed(), "pods without a policy reach it")
 		from := podOf(ctx, l, quickstart.Namespace, "kamaji.clastix.io/name="+a.name)
 		other := podOf(ctx, l, quickstart.Namespace, "kamaji.clastix.io/name="+b.name)
 		Expect(from.dial(ctx, other.address, 10257)).NotTo(Succeed())

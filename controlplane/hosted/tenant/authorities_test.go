@@ -210,7 +210,7 @@ func (w *world) authorities(t, life *testing.T) {
 	w.phaseOf(t, "sa-certificate", pki.Retiring)
 	token.end(t, "a pod with a token from before")
 	w.rolled(t, life)
-	w.tokens(t, tenant, bearer)
+	w.tokens(t, w.access(t, name, "super-admin.svc"), bearer) // tenant trusts the former authority only
 	w.phaseOf(t, "sa-certificate", pki.Settled)
 	w.rolled(t, life)
 	latest.end(t, "a client with what it is given")
