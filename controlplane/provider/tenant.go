@@ -73,6 +73,7 @@ func exposure(kcp *controlplanev1.KamajiControlPlane) kamajiv1alpha1.ControlPlan
 	network := kcp.Spec.Network
 	out := kamajiv1alpha1.ControlPlane{
 		KamajiGateway: network.KamajiGateway,
+		Monitoring:    kcp.Spec.Monitoring,
 		Service: kamajiv1alpha1.ServiceSpec{
 			ServiceType:        network.ServiceType,
 			AdditionalMetadata: kamajiv1alpha1.AdditionalMetadata{Labels: network.ServiceLabels, Annotations: network.ServiceAnnotations},

@@ -11,6 +11,8 @@ import (
 
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimachineryvalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -56,6 +58,17 @@ func validateArguments(t *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
 		check(path.Child("agent", "extraArgs"), konnectivity.KonnectivityAgentSpec.ExtraArgs)
 	}
 	return problems
+}
+
+// validateMonitoring checks what a PodMonitor is given. Its kind may not be there yet, so the API server can't be asked.
+func validateMonitoring(t *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
+	spec := t.Spec.ControlPlane.Monitoring
+	if spec == nil {
+		return nil
+	}
+	path := field.NewPath("spec", "controlPlane", "monitoring", "additionalMetadata")
+	return append(metav1validation.ValidateLabels(spec.AdditionalMetadata.Labels, path.Child("labels")),
+		apimachineryvalidation.ValidateAnnotations(spec.AdditionalMetadata.Annotations, path.Child("annotations"))...)
 }
 
 // ignored warns about arguments that don't reach the component, because the engine

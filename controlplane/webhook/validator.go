@@ -153,7 +153,7 @@ func validate(before, tenant *kamajiv1alpha1.TenantControlPlane) field.ErrorList
 			"needs the API server's authorization configuration for itself: remove "+argument+" from spec.controlPlane.deployment.extraArgs.apiServer"))
 	}
 	rules := func(t *kamajiv1alpha1.TenantControlPlane) field.ErrorList {
-		return slices.Concat(validateExposure(t), validateArguments(t), validateKubelet(t))
+		return slices.Concat(validateExposure(t), validateArguments(t), validateKubelet(t), validateMonitoring(t))
 	}
 	found := rules(tenant)
 	if before != nil {

@@ -17,6 +17,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -26,6 +27,7 @@ import (
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
 )
@@ -59,6 +61,7 @@ func life(t *testing.T, folder string, everywhere bool) {
 		t.Fatal(err)
 	}
 	config, c := testenv.Start(t, scheme, "config/controlplane/crd/bases", "controlplane/gateway/testdata/certificate-crd.yaml",
+		"controlplane/hosted/tenant/testdata/podmonitor-crd.yaml",
 		testenv.ClusterAPICRDs(t)+"/cluster.x-k8s.io_clusters.yaml", testenv.GatewayAPICRDs(t))
 	w := &world{t, c}
 	create(t, c, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenants}}, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "team-b"}})
@@ -91,6 +94,17 @@ func life(t *testing.T, folder string, everywhere bool) {
 	})
 	w.eventually("the tenant to be asked", func(ctx context.Context) error { return w.waits(ctx, kamajiv1alpha1.TenantConfiguredCondition) })
 	w.present("the policy", &networkingv1.NetworkPolicy{}, true)
+	w.present("the monitor", monitor(), true)
+	w.eventually("the condition of the monitor", func(ctx context.Context) error {
+		tenant := &kamajiv1alpha1.TenantControlPlane{}
+		if err := c.Get(ctx, client.ObjectKeyFromObject(kcp), tenant); err != nil {
+			return err
+		}
+		if !meta.IsStatusConditionTrue(tenant.Status.Conditions, kamajiv1alpha1.MonitoredCondition) {
+			return fmt.Errorf("conditions %+v", tenant.Status.Conditions)
+		}
+		return nil
+	})
 	if everywhere {
 		w.eventually("the other namespace", func(ctx context.Context) error { return w.serve(ctx, "team-b") })
 	} else if err := c.Get(t.Context(), client.ObjectKeyFromObject(other), other); err != nil || len(other.Finalizers)+len(other.Status.Conditions) > 0 {
@@ -99,11 +113,12 @@ func life(t *testing.T, folder string, everywhere bool) {
 
 	w.present("the budget", &policyv1.PodDisruptionBudget{}, false)
 	before := kcp.DeepCopy()
-	kcp.Spec.Replicas = ptr.To[int32](2)
+	kcp.Spec.Replicas, kcp.Spec.Monitoring = ptr.To[int32](2), nil
 	if err := c.Patch(t.Context(), kcp, client.MergeFrom(before)); err != nil {
 		t.Fatal(err)
 	}
 	w.present("the budget of two", &policyv1.PodDisruptionBudget{}, true)
+	w.present("the monitor that nobody wants any more", monitor(), false)
 	m.stop(t)
 	m = start(t, access, append(args, "--network-policies=false")...)
 	w.present("the policy that is off", &networkingv1.NetworkPolicy{}, false)
@@ -115,6 +130,13 @@ func life(t *testing.T, folder string, everywhere bool) {
 	}
 	m.stop(t)
 	running = false
+}
+
+// monitor is an empty object of a kind that has no types here.
+func monitor() client.Object {
+	out := &unstructured.Unstructured{}
+	out.SetGroupVersionKind(desired.PodMonitorKind)
+	return out
 }
 
 // stores makes the DataStore default, an etcd.
@@ -151,6 +173,7 @@ func (w *world) controlPlane(namespace string) *controlplanev1.KamajiControlPlan
 		{APIVersion: clusterv1.GroupVersion.String(), Kind: "Cluster", Name: "demo", UID: cluster.UID},
 	}}}
 	kcp.Spec.Version, kcp.Spec.Replicas = "v1.36.3", ptr.To[int32](1)
+	kcp.Spec.Monitoring = &kamajiv1alpha1.MonitoringSpec{}
 	kcp.Spec.Network.KamajiGateway = &kamajiv1alpha1.KamajiGatewaySpec{Name: "default"}
 	if namespace != tenants {
 		kcp.Spec.Network.KamajiGateway.Hostname = namespace + ".k8s.example.com"

@@ -75,6 +75,10 @@ type KamajiControlPlaneFields struct {
 	// +optional
 	Certificates *kamajiv1alpha1.CertificatesSpec `json:"certificates,omitempty"`
 
+	// monitoring has the Prometheus operator read the metrics of all components, by a PodMonitor.
+	// +optional
+	Monitoring *kamajiv1alpha1.MonitoringSpec `json:"monitoring,omitempty"`
+
 	// apiServer has settings of kube-apiserver.
 	// +optional
 	APIServer ComponentSpec `json:"apiServer,omitempty,omitzero"`

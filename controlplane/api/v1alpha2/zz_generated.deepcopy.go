@@ -525,6 +525,11 @@ func (in *KamajiControlPlaneFields) DeepCopyInto(out *KamajiControlPlaneFields) 
 		*out = new(v1alpha1.CertificatesSpec)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.Monitoring != nil {
+		in, out := &in.Monitoring, &out.Monitoring
+		*out = new(v1alpha1.MonitoringSpec)
+		(*in).DeepCopyInto(*out)
+	}
 	in.APIServer.DeepCopyInto(&out.APIServer)
 	in.ControllerManager.DeepCopyInto(&out.ControllerManager)
 	in.Scheduler.DeepCopyInto(&out.Scheduler)

@@ -16,6 +16,7 @@ const (
 	controllerManagerPKIVolume  = "controller-manager-pki"
 	controllerManagerConfVolume = "controller-manager-kubeconfig"
 	controllerManagerPort       = 10257
+	controllerManagerMetrics    = "kcm-metrics"
 
 	// confPath is where each component finds its own kubeconfig. It is a folder,
 	// because a single file would not follow changes of the Secret.
@@ -53,7 +54,7 @@ func controllerManager(in Input) corev1.Container {
 			"service-cluster-ip-range":         strings.Join(tenant.ServiceCIDRs(), ","),
 			"use-service-account-credentials":  "true",
 		}, user),
-		Ports: []corev1.ContainerPort{{Name: "kcm-metrics", ContainerPort: controllerManagerPort, Protocol: corev1.ProtocolTCP}},
+		Ports: []corev1.ContainerPort{{Name: controllerManagerMetrics, ContainerPort: controllerManagerPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: controllerManagerPKIVolume, MountPath: pkiPath, ReadOnly: true},
 			{Name: controllerManagerConfVolume, MountPath: confPath, ReadOnly: true},

@@ -158,6 +158,8 @@ func everything() desired.Input {
 	in.Storage.Overrides = []desired.StorageOverride{{Resource: "/events", Endpoints: []string{"events-0:2379", "events-1:2379"}}}
 	in.Rotated = map[string]string{pki.APIServer: "2026-03-01T12:00:00Z"}
 	in.Retired = map[string]string{pki.CA: "2026-03-01T12:00:00Z"}
+	spec.ControlPlane.Monitoring = &kamajiv1alpha1.MonitoringSpec{AdditionalMetadata: kamajiv1alpha1.AdditionalMetadata{Labels: map[string]string{"release": "prometheus"}}, Interval: "30s"}
+	in.Secrets[pki.Metrics] = secret("ca.crt", "tls.crt", "tls.key")
 	in.Public = &desired.Public{Secret: "public", Hostnames: []string{"demo.example.com", "www.example.com"}}
 	resolve(&in)
 	return in

@@ -27,6 +27,7 @@ const (
 	kineCertsVolume = "kine-certs"
 	kinePath        = "/run/kine"
 	kineCertsPath   = storage.KineFiles
+	kineMetrics     = "kine-metrics"
 	kineSocket      = "unix://" + kinePath + "/kine.sock"
 	// kineMetricsPort is that of etcd. The page is there as soon as the store has answered.
 	kineMetricsPort = 2381
@@ -92,7 +93,7 @@ func kine(in Input) corev1.Container {
 		Env: []corev1.EnvVar{{Name: KineEndpoint, ValueFrom: &corev1.EnvVarSource{SecretKeyRef: &corev1.SecretKeySelector{
 			LocalObjectReference: corev1.LocalObjectReference{Name: Name(in.Tenant, StorageConfig)}, Key: KineEndpoint,
 		}}}},
-		Ports:        []corev1.ContainerPort{{Name: "kine-metrics", ContainerPort: kineMetricsPort, Protocol: corev1.ProtocolTCP}},
+		Ports:        []corev1.ContainerPort{{Name: kineMetrics, ContainerPort: kineMetricsPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: mounts,
 		// The page says that kine runs and had a connection once. It must not say more: a restart cures no database.
 		LivenessProbe:   probe(liveness, corev1.URISchemeHTTP, "/metrics", kineMetricsPort),

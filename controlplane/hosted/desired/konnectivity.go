@@ -21,6 +21,7 @@ const (
 	konnectivityAdminPort   = 8133
 	konnectivityHealthPort  = 8134
 	konnectivityPort        = "konnectivity"
+	konnectivityMetrics     = "konn-metrics"
 	konnectivitySocket      = udsPath + "/konnectivity-server.socket"
 )
 
@@ -38,7 +39,7 @@ func konnectivityServer(in Input) corev1.Container {
 		Image:           repository + ":" + addons.KonnectivityVersion(tenant, spec.Version),
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"/proxy-server"},
-		Args: arguments(nil, flags{
+		Args: arguments(nil, with(metricsFlags(tenant), flags{
 			"admin-port":              strconv.Itoa(konnectivityAdminPort),
 			"agent-namespace":         addons.KonnectivityNamespace,
 			"agent-port":              strconv.Itoa(int(port)),
@@ -56,7 +57,7 @@ func konnectivityServer(in Input) corev1.Container {
 			"server-id":               "$(POD_NAME)",
 			"server-port":             "0",
 			"uds-name":                konnectivitySocket,
-		}, spec.ExtraArgs),
+		}), spec.ExtraArgs),
 		Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{
 			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"},
 		}}},
@@ -73,11 +74,22 @@ func konnectivityServer(in Input) corev1.Container {
 		Lifecycle:       &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: int64(tunnelDelay.Seconds())}}},
 		SecurityContext: restricted(),
 	}
+	if tenant.Spec.ControlPlane.Monitoring != nil {
+		out.Ports = append(out.Ports, corev1.ContainerPort{Name: konnectivityMetrics, ContainerPort: konnectivityAdminPort, Protocol: corev1.ProtocolTCP})
+	}
 	out.Resources = resources(out.Name, spec.Resources)
 	if spec.SecurityContext != nil {
 		out.SecurityContext = spec.SecurityContext
 	}
 	return out
+}
+
+// metricsFlags let metrics be read from outside of the pod; they are on loopback otherwise.
+func metricsFlags(tenant *kamajiv1alpha1.TenantControlPlane) flags {
+	if tenant.Spec.ControlPlane.Monitoring == nil {
+		return nil
+	}
+	return flags{"admin-bind-address": "0.0.0.0"}
 }
 
 // egressConfig makes the API server reach nodes, pods and Services through the tunnel.

@@ -84,7 +84,7 @@ func Secrets(in Input) []client.Object {
 		default:
 			meta.Labels[kamajiv1alpha1.CertificateLifecycleLabel] = kamajiv1alpha1.CertificateLifecycleX509
 		}
-		if suffix == pki.Konnectivity {
+		if suffix == pki.Konnectivity || suffix == pki.Metrics {
 			kind = corev1.SecretTypeTLS
 		}
 		out = append(out, &corev1.Secret{
@@ -144,8 +144,8 @@ func Selector(tenant *kamajiv1alpha1.TenantControlPlane) map[string]string {
 }
 
 // with returns the maps merged; the last one wins.
-func with(all ...map[string]string) map[string]string {
-	out := map[string]string{}
+func with[V any](all ...map[string]V) map[string]V {
+	out := map[string]V{}
 	for _, m := range all {
 		maps.Copy(out, m)
 	}

@@ -12,6 +12,7 @@ import (
 const (
 	schedulerConfVolume = "scheduler-kubeconfig"
 	schedulerPort       = 10259
+	schedulerMetrics    = "sched-metrics"
 )
 
 func scheduler(in Input) corev1.Container {
@@ -33,7 +34,7 @@ func scheduler(in Input) corev1.Container {
 			"kubeconfig":                conf,
 			"leader-elect":              "true",
 		}, nil, user),
-		Ports:           []corev1.ContainerPort{{Name: "sched-metrics", ContainerPort: schedulerPort, Protocol: corev1.ProtocolTCP}},
+		Ports:           []corev1.ContainerPort{{Name: schedulerMetrics, ContainerPort: schedulerPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts:    []corev1.VolumeMount{{Name: schedulerConfVolume, MountPath: confPath, ReadOnly: true}},
 		SecurityContext: restricted(),
 	}

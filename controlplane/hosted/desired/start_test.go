@@ -64,6 +64,7 @@ func TestComponentsStart(t *testing.T) {
 	p.start(server, "kube-scheduler", p.args("kube-scheduler", fmt.Sprintf("--secure-port=%d", sched))...)
 	p.eventually("kube-controller-manager is healthy", healthz(manager))
 	p.eventually("kube-scheduler is healthy", healthz(sched))
+	p.measured(map[string]int{"kube-apiserver": int(p.in.Tenant.Port()), "kube-controller-manager": manager, "kube-scheduler": sched})
 
 	token := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "bootstrap-token-abcdef", Namespace: metav1.NamespaceSystem},
@@ -117,7 +118,7 @@ func (p *pod) issue() {
 	now := time.Now()
 	sans, err := pki.ServingSANs(p.in.Tenant, p.in.Endpoint)
 	p.must(err)
-	certs, err := pki.Issue(pki.Input{SANs: sans, Konnectivity: true, Now: now})
+	certs, err := pki.Issue(pki.Input{SANs: sans, Konnectivity: true, Metrics: true, Now: now})
 	p.must(err)
 	p.in.Secrets = certs.Data
 	caCert, caKey := certs.Authority()
@@ -350,6 +351,41 @@ func healthz(port int) func(context.Context) error {
 			return fmt.Errorf("status %s", response.Status)
 		}
 		return nil
+	}
+}
+
+// measured reads what Prometheus reads, with the certificate that it has, and tries to read more.
+func (p *pod) measured(ports map[string]int) {
+	p.Helper()
+	identity, err := tls.X509KeyPair(p.in.Secrets[pki.Metrics]["tls.crt"], p.in.Secrets[pki.Metrics]["tls.key"])
+	p.must(err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(p.in.Secrets[pki.Metrics]["ca.crt"])
+	for name, port := range ports {
+		config := &tls.Config{Certificates: []tls.Certificate{identity}, InsecureSkipVerify: true} //nolint:gosec // they sign for themselves
+		paths := map[string]int{"/metrics": http.StatusOK, "/configz": http.StatusForbidden}
+		if name == "kube-apiserver" {
+			config = &tls.Config{Certificates: []tls.Certificate{identity}, RootCAs: roots, ServerName: "kubernetes"}
+			paths = map[string]int{"/metrics": http.StatusOK, "/api/v1/secrets": http.StatusForbidden, "/api/v1/namespaces/kube-system/configmaps": http.StatusForbidden, "/debug/pprof/": http.StatusForbidden}
+		}
+		c := &http.Client{Transport: &http.Transport{TLSClientConfig: config}}
+		for path, want := range paths {
+			p.eventually(fmt.Sprintf("%s answers %s by %d", name, path, want), func(ctx context.Context) error {
+				request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("https://127.0.0.1:%d%s", port, path), nil)
+				if err != nil {
+					return err
+				}
+				response, err := c.Do(request)
+				if err != nil {
+					return err
+				}
+				defer response.Body.Close()
+				if response.StatusCode != want {
+					return fmt.Errorf("status %s", response.Status)
+				}
+				return nil
+			})
+		}
 	}
 }
 

@@ -44,9 +44,13 @@ func Issue(in Input) (Result, error) {
 		{Konnectivity, "tls", ca, Leaf{
 			CommonName: KonnectivityUser, Usage: x509.ExtKeyUsageClientAuth,
 		}},
+		// Every API server binds this group to its own role for metrics and health.
+		{Metrics, "tls", ca, Leaf{
+			CommonName: MetricsUser, Organization: []string{"system:monitoring"}, Usage: x509.ExtKeyUsageClientAuth,
+		}},
 	}
 	for _, l := range leaves {
-		if l.secret == Konnectivity && !in.Konnectivity {
+		if l.secret == Konnectivity && !in.Konnectivity || l.secret == Metrics && !in.Metrics {
 			continue
 		}
 		if err := s.leaf(l.secret, l.file, l.by, l.leaf); err != nil {
@@ -60,6 +64,9 @@ func Issue(in Input) (Result, error) {
 // KonnectivityUser is the name of the konnectivity server in the tenant. Its rights
 // come from a binding there.
 const KonnectivityUser = "system:konnectivity-server"
+
+// MetricsUser is the name of Prometheus in the tenant.
+const MetricsUser = "kamaji:metrics"
 
 // set collects the Secrets.
 type set struct {
@@ -256,7 +263,11 @@ func (s *set) leaf(secret, file string, by anchor, leaf Leaf) error {
 	if leaf.CommonName != KonnectivityUser && !kept {
 		certPEM = chained(certPEM, by.chain())
 	}
-	s.add(secret, map[string][]byte{file + ".crt": certPEM, file + ".key": keyPEM}, due)
+	data := map[string][]byte{file + ".crt": certPEM, file + ".key": keyPEM}
+	if secret == Metrics {
+		data["ca.crt"] = s.out.Data[CA]["ca.crt"]
+	}
+	s.add(secret, data, due)
 	return nil
 }
 

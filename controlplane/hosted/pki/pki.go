@@ -34,6 +34,10 @@ const (
 	// Konnectivity authenticates the konnectivity server to the tenant's API
 	// server. Keys: tls.crt, tls.key (type kubernetes.io/tls).
 	Konnectivity = "konnectivity-certificate"
+	// Metrics authenticates Prometheus to all components, which lets it read metrics
+	// and health and nothing else. Keys: tls.crt, tls.key, and ca.crt to verify the API
+	// server with (type kubernetes.io/tls).
+	Metrics = "metrics-client-certificate"
 	// DataStore authenticates the API server to the datastore. It is issued by the
 	// storage driver. Keys: ca.crt, server.crt, server.key.
 	DataStore = "datastore-certificate"
@@ -80,6 +84,8 @@ type Input struct {
 	SANs SANs
 	// Konnectivity tells whether the tenant has a konnectivity server.
 	Konnectivity bool
+	// Metrics tells whether somebody reads metrics.
+	Metrics bool
 	// Now is the present time.
 	Now time.Time
 }

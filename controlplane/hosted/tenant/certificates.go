@@ -43,7 +43,7 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 		result, err = pki.Issue(pki.Input{
 			Existing: s.existing, Rotate: s.rotate, Advance: progress.advance, Own: own, SANs: sans,
 			InUse:        kubeconfig.Trusted(s.existing[kubeconfig.Admin]),
-			Konnectivity: s.tenant.Spec.Addons.Konnectivity != nil, Now: s.now,
+			Konnectivity: s.tenant.Spec.Addons.Konnectivity != nil, Metrics: s.tenant.Spec.ControlPlane.Monitoring != nil, Now: s.now,
 		})
 		if err != nil {
 			// Neither waiting nor trying again helps, but a restored Secret does, and it wakes the tenant.

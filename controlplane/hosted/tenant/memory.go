@@ -36,6 +36,7 @@ const (
 	taskRefusal task = "refusal"
 	taskTrust   task = "trust"
 	taskNodes   task = "nodes"
+	taskMonitor task = "monitor"
 	taskTokens  task = "tokens"
 	// taskCertificate is followed by what a Certificate is for.
 	taskCertificate task = "certificate/"
@@ -101,7 +102,7 @@ func (m *memory) backOff(key memoryKey, first, most time.Duration) time.Duration
 func (m *memory) forget(tenant types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes, taskTokens, taskCertificate + kamajiv1alpha1.AuthoritySecret, taskCertificate + kamajiv1alpha1.PublicCertificateSecret} {
+	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes, taskTokens, taskMonitor, taskCertificate + kamajiv1alpha1.AuthoritySecret, taskCertificate + kamajiv1alpha1.PublicCertificateSecret} {
 		delete(m.tasks, memoryKey{tenant: tenant, task: task})
 	}
 }

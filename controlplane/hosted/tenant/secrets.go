@@ -21,7 +21,7 @@ import (
 // generated are the Secrets whose contents cannot be worked out again.
 var generated = []string{
 	pki.CA, pki.FrontProxyCA, pki.ServiceAccount, pki.APIServer, pki.APIServerKubeletClient,
-	pki.FrontProxyClient, pki.Konnectivity, pki.DataStore, desired.StorageConfig,
+	pki.FrontProxyClient, pki.Konnectivity, pki.Metrics, pki.DataStore, desired.StorageConfig,
 	kubeconfig.Admin, kubeconfig.ControllerManager, kubeconfig.Scheduler, kubeconfig.Konnectivity,
 }
 

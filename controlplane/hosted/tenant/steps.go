@@ -85,14 +85,21 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 		return err
 	}
 	s.stamp()
-	objects := desired.Workload(desired.Input{
+	in := desired.Input{
 		Tenant: s.effective, Endpoint: s.endpoint, Storage: s.storage, Secrets: s.secrets,
 		Public: s.public, Rotated: s.rotated, Retired: s.retired, Since: s.since, PriorityClass: r.PriorityClass, ClusterConfiguration: document,
 		ServedVersion: s.course.served, FailedVersion: s.failedRecord(),
 		InternalCAs: authorities, Network: network,
-	})
+	}
+	objects := desired.Workload(in)
+	if err := r.unmonitor(ctx, s); err != nil {
+		return err
+	}
 	if err := r.write(ctx, s, objects); err != nil {
 		return explain(err)
+	}
+	if err := r.monitor(ctx, s, in); err != nil {
+		return err
 	}
 	report(s, objects)
 	reportPublished(s, objects)

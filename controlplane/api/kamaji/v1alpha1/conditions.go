@@ -86,6 +86,18 @@ const (
 	CorruptSecretReason = "CorruptSecret"
 )
 
+// MonitoredCondition of a TenantControlPlane with spec.controlPlane.monitoring: the
+// PodMonitor is there. It is no part of Ready.
+const MonitoredCondition = "Monitored"
+
+// Reasons of MonitoredCondition, beside ForeignObjectReason and those of package phase.
+const (
+	// PodMonitorAppliedReason: the PodMonitor is as it should be.
+	PodMonitorAppliedReason = "PodMonitorApplied"
+	// PodMonitorMissingReason: the management cluster has no such kind.
+	PodMonitorMissingReason = "PodMonitorMissing"
+)
+
 // Reasons of AuthorityRotatingCondition.
 const (
 	// TrustingNextReason: the next one is being made known everywhere; the present one signs.

@@ -45,6 +45,25 @@ type ControlPlane struct {
 	// by server name and never terminates TLS.
 	// +optional
 	KamajiGateway *KamajiGatewaySpec `json:"kamajiGateway,omitempty"`
+
+	// monitoring has the Prometheus operator read the metrics of all components, by
+	// a PodMonitor.
+	// +optional
+	Monitoring *MonitoringSpec `json:"monitoring,omitempty"`
+}
+
+// MonitoringSpec is the PodMonitor of a control plane.
+type MonitoringSpec struct {
+	// additionalMetadata of the PodMonitor. A Prometheus picks PodMonitors by label,
+	// that of kube-prometheus-stack by release: <name of the Helm release>.
+	// +optional
+	AdditionalMetadata AdditionalMetadata `json:"additionalMetadata,omitempty"`
+
+	// interval from one scrape to the next, such as 30s. The default is Prometheus's own.
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([1-9][0-9]*(ms|s|m|h))?$`
+	// +optional
+	Interval string `json:"interval,omitempty"`
 }
 
 // DeploymentSpec is the Deployment with the components of the control plane.
