@@ -99,12 +99,22 @@ func EarlierModule(minor string) string { return "kubernetes-" + minor }
 // earlier Kubernetes on its own, which is a fraction of the whole to build.
 func KubeadmModule(minor string) string { return "kubeadm-" + minor }
 
+// EarlierKonnectivity is the module of the konnectivity that tenants up to Kubernetes 1.34 have.
+const EarlierKonnectivity = "konnectivity-0.34"
+
+// EarlierKonnectivityProgram is the name of its "server" or "agent".
+func EarlierKonnectivityProgram(component string) string { return "proxy-" + component + "-0.34" }
+
 // onDemand is what the lab builds only when it's named: what few tests need.
 func onDemand() []module {
 	list := []module{
 		{name: "local-path", programs: map[string]string{"local-path-provisioner": "github.com/rancher/local-path-provisioner"}},
 		{name: "metallb", programs: map[string]string{"controller": "go.universe.tf/metallb/controller", "speaker": "go.universe.tf/metallb/speaker"}},
 		{name: "kube-router", programs: map[string]string{"kube-router": "."}},
+		{name: EarlierKonnectivity, programs: map[string]string{
+			EarlierKonnectivityProgram("server"): "sigs.k8s.io/apiserver-network-proxy/cmd/server",
+			EarlierKonnectivityProgram("agent"):  "sigs.k8s.io/apiserver-network-proxy/cmd/agent",
+		}},
 	}
 	for _, minor := range slices.Sorted(maps.Keys(Earlier)) {
 		kubernetes := module{

@@ -99,6 +99,13 @@ func onDemand() map[string]Demanded {
 		for _, component := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy"} {
 			set.specs = append(set.specs, kubernetes(component, version, module))
 		}
+		if minor <= "1.34" {
+			set.Modules = append(set.Modules, binaries.EarlierKonnectivity)
+			for _, component := range []string{"server", "agent"} {
+				program := binaries.EarlierKonnectivityProgram(component)
+				set.specs = append(set.specs, single("registry.k8s.io/kas-network-proxy/proxy-"+component+":v0.34.0", "/proxy-"+component, program, ""))
+			}
+		}
 		sets[module] = set
 	}
 	return sets
