@@ -178,11 +178,21 @@ func (b *bench) still(ctx context.Context, name string) (*corev1.Pod, error) {
 	if err := b.pause(ctx, name, true); err != nil {
 		return nil, err
 	}
+	return &pods.Items[0], b.stop(ctx, name)
+}
+
+// stop scales a tenant's Deployment to zero until that has lasted: a pass of the engine that had begun before the pause may take it back.
+func (b *bench) stop(ctx context.Context, name string) error {
 	deployment := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: fleetNamespace, Name: name}}
-	if err := b.client.Patch(ctx, deployment, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"replicas":0}}`))); err != nil {
-		return nil, err
-	}
-	return &pods.Items[0], nil
+	return quickstart.Until(ctx, name+" to have no pods", func() error {
+		if err := b.client.Patch(ctx, deployment, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"replicas":0}}`))); err != nil {
+			return err
+		}
+		if deployment.Status.ObservedGeneration != deployment.Generation || deployment.Status.Replicas > 0 {
+			return fmt.Errorf("%d are left", deployment.Status.Replicas)
+		}
+		return nil
+	})
 }
 
 func (b *bench) noPods(ctx context.Context) error {
