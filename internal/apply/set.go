@@ -56,7 +56,7 @@ func (s Set) Label(objects []client.Object) {
 	}
 }
 
-// Prune deletes the members of set that are not in keep. It reports whether anything was deleted.
+// Prune deletes the members of set that this writer has applied and that are not in keep. It reports whether anything was deleted.
 func (w *Writer) Prune(ctx context.Context, set Set, keep []client.Object) (bool, error) {
 	keys := make(map[string]bool, len(keep))
 	for _, obj := range keep {
@@ -125,6 +125,10 @@ func (w *Writer) pruneKind(ctx context.Context, set Set, list client.ObjectList,
 			return changed, fmt.Errorf("finding the kind of %T: %w", obj, err)
 		}
 		if keep[memberKey(gvk, obj.GetNamespace(), obj.GetName())] || !obj.GetDeletionTimestamp().IsZero() {
+			continue
+		}
+		// Kubernetes copies a Service's labels to its EndpointSlices and Endpoints, which belong to its controllers.
+		if _, ours := obj.GetAnnotations()[HashAnnotationPrefix+w.Owner]; !ours {
 			continue
 		}
 		uid := obj.GetUID()

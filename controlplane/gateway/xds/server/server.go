@@ -59,7 +59,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		<-ctx.Done()
 		grpcServer.Stop()
 	}()
-	if err := grpcServer.Serve(lis); err != nil {
+	// A context that ends before this is reached has stopped the server already.
+	if err := grpcServer.Serve(lis); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serving xDS on %s: %w", lis.Addr(), err)
 	}
 	<-done
