@@ -56,16 +56,8 @@ func TestKineStarts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = driver.Close() })
 	tenant := storage.Tenant{Owner: "ns/demo", Schema: "demo-schema", User: "demo-user"}
-	credentials, err := driver.Credentials(tenant, storage.Credentials{}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := driver.EnsureTenant(t.Context(), tenant, credentials); err != nil {
-		t.Fatal(err)
-	}
-	startsOnKine(t, binary, driver.Endpoint(tenant, credentials), credentials)
+	tenantStartsOnKine(t, binary, driver, tenant)
 	if n := database.Keys("/" + tenant.Schema + "/"); n == 0 {
 		t.Error("nothing is in the database")
 	}
@@ -116,6 +108,20 @@ func startsOnKine(t *testing.T, binary, endpoint string, credentials storage.Cre
 	}
 }
 
+// tenantStartsOnKine makes the tenant in the store, and closes the driver when the test ends.
+func tenantStartsOnKine(t *testing.T, binary string, driver storage.Driver, tenant storage.Tenant) {
+	t.Helper()
+	t.Cleanup(func() { _ = driver.Close() })
+	credentials, err := driver.Credentials(tenant, storage.Credentials{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := driver.EnsureTenant(t.Context(), tenant, credentials); err != nil {
+		t.Fatal(err)
+	}
+	startsOnKine(t, binary, driver.Endpoint(tenant, credentials), credentials)
+}
+
 // TestKineStartsOnMariaDB is the same on MariaDB.
 func TestKineStartsOnMariaDB(t *testing.T) {
 	if testing.Short() {
@@ -127,16 +133,8 @@ func TestKineStartsOnMariaDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = driver.Close() })
 	tenant := storage.Tenant{Owner: "ns/demo", Schema: "demo_schema", User: "demo-user"}
-	credentials, err := driver.Credentials(tenant, storage.Credentials{}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := driver.EnsureTenant(t.Context(), tenant, credentials); err != nil {
-		t.Fatal(err)
-	}
-	startsOnKine(t, binary, driver.Endpoint(tenant, credentials), credentials)
+	tenantStartsOnKine(t, binary, driver, tenant)
 	if n := database.Keys("/" + tenant.Schema + "/"); n == 0 {
 		t.Error("nothing is in the database")
 	}
@@ -155,16 +153,8 @@ func TestKineStartsOnNATS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = driver.Close() })
 	tenant := storage.Tenant{Owner: "ns/demo", Schema: "demo-schema", User: "demo-user"}
-	credentials, err := driver.Credentials(tenant, storage.Credentials{}, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := driver.EnsureTenant(t.Context(), tenant, credentials); err != nil {
-		t.Fatal(err)
-	}
-	startsOnKine(t, binary, driver.Endpoint(tenant, credentials), credentials)
+	tenantStartsOnKine(t, binary, driver, tenant)
 	if n := server.Keys("/" + tenant.Schema + "/"); n == 0 {
 		t.Error("nothing is in the bucket")
 	}
