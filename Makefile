@@ -98,12 +98,16 @@ quickstart-down: ## Remove everything quickstart made, except its caches.
 # Specs share one cluster and build on each other; -v streams them.
 E2E := go test -tags=e2e -count=1 -timeout=80m -v ./test/e2e --ginkgo.v
 
-.PHONY: e2e
-e2e: ## Run the smoke set of the end-to-end tests on the quickstart's cluster.
+.PHONY: e2e-smoke
+e2e-smoke: ## Run the quickstart's steps as end-to-end tests; what CI runs.
 	$(E2E) --ginkgo.label-filter=smoke
 
+.PHONY: e2e
+e2e: ## Run them and the scenarios: upgrade, rotations, moves, an outage, thirty tenants.
+	$(E2E) --ginkgo.label-filter='smoke || scenario'
+
 .PHONY: e2e-full
-e2e-full: ## Run all end-to-end tests.
+e2e-full: ## Run all end-to-end tests, those of exposure, manifests and older versions too.
 	$(E2E)
 
 .PHONY: bench-scale

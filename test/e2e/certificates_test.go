@@ -17,7 +17,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/quickstart"
 )
 
-var _ = Describe("Certificates replaced under load", Ordered, Label("full"), func() {
+var _ = Describe("Certificates replaced under load", Ordered, Label("scenario"), func() {
 	l := quickstart.New(progress.New(GinkgoWriter))
 	t := tenant{name: "certificates", version: quickstart.Version, dataStore: "default", replicas: 2}
 	var before []byte

@@ -3,7 +3,7 @@
 //go:build e2e
 
 // Package e2e runs the quickstart's steps as specs on a real management cluster: real kubelets, kubeadm, etcd, TLS and
-// Cluster API. Label smoke is what CI runs; label full adds what takes long or breaks things on purpose.
+// Cluster API. Label smoke is what CI runs, label scenario what a tenant has to live through, label full the rest.
 package e2e
 
 import (
@@ -46,7 +46,7 @@ var _ = Describe("Bad input", Ordered, Label("full"), func() {
 	})
 })
 
-var _ = Describe("A tenant with a worker moves to another etcd and back", Ordered, Label("full"), func() {
+var _ = Describe("A tenant with a worker moves to another etcd and back", Ordered, Label("scenario"), func() {
 	l := quickstart.New(progress.New(GinkgoWriter))
 	for _, step := range quickstart.Migration() {
 		It(step.Name, func(ctx SpecContext) { Expect(step.Run(ctx, l)).To(Succeed()) })
@@ -58,7 +58,7 @@ var _ = Describe("A tenant with a worker moves to another etcd and back", Ordere
 	})
 })
 
-var _ = Describe("A tenant with a worker moves from etcd to PostgreSQL, to another PostgreSQL, and back", Ordered, Label("full"), func() {
+var _ = Describe("A tenant with a worker moves from etcd to PostgreSQL, to another PostgreSQL, and back", Ordered, Label("scenario"), func() {
 	l := quickstart.New(progress.New(GinkgoWriter))
 	for _, step := range quickstart.DatabaseMigration() {
 		It(step.Name, func(ctx SpecContext) { Expect(step.Run(ctx, l)).To(Succeed()) })

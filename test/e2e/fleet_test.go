@@ -18,7 +18,7 @@ import (
 // fleetSize is more than this machine can boot at once: starts have to be paced.
 const fleetSize = 30
 
-var _ = Describe("Many tenants at once", Ordered, Label("full"), func() {
+var _ = Describe("Many tenants at once", Ordered, Label("scenario"), func() {
 	l := quickstart.New(progress.New(GinkgoWriter))
 	var names []string
 	BeforeAll(func(ctx SpecContext) { Expect(l.Prepare(ctx)).To(Succeed()) })

@@ -144,7 +144,7 @@ var _ = Describe("Tenants in PostgreSQL and MariaDB", Ordered, Label("full"), fu
 	)
 })
 
-var _ = Describe("A DataStore that stops", Ordered, Label("full"), func() {
+var _ = Describe("A DataStore that stops", Ordered, Label("scenario"), func() {
 	log := progress.New(GinkgoWriter)
 	l := quickstart.New(log)
 	hit := tenant{name: "hit", version: quickstart.Version, dataStore: postgres.name, replicas: 2}

@@ -16,7 +16,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/quickstart"
 )
 
-var _ = Describe("Upgrade across two minors", Ordered, Label("full"), func() {
+var _ = Describe("Upgrade across two minors", Ordered, Label("scenario"), func() {
 	log := progress.New(GinkgoWriter)
 	l := quickstart.New(log)
 	t := tenant{name: "upgrade", version: binaries.Earlier["1.34"], dataStore: "default", replicas: 2}
