@@ -76,6 +76,7 @@ func TestTenantFor(t *testing.T) {
 				Resources: &corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("250m")}},
 				Probes:    &kamajiv1alpha1.ProbeSet{Startup: &kamajiv1alpha1.ProbeSpec{FailureThreshold: ptr.To[int32](99)}},
 			}
+			kcp.Spec.Kine = controlplanev1.KineSpec{ExtraArgs: []string{"--debug"}}
 			kcp.Spec.Deployment = controlplanev1.DeploymentSpec{
 				NodeSelector: map[string]string{"pool": "control-planes"}, ServiceAccountName: "tenants",
 				AutomountServiceAccountToken: ptr.To(true), PodSecurityContext: &corev1.PodSecurityContext{RunAsUser: ptr.To[int64](1000)},

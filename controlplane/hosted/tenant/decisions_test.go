@@ -110,11 +110,25 @@ func TestChecksOfManyTenantsArePaced(t *testing.T) {
 	var m memory
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	const tenants = 1000
-	var last time.Time
-	for i := range tenants {
-		last = m.remember(memoryKey{tenant: types.NamespacedName{Name: strconv.Itoa(i)}, task: taskInside}, nil, now)
+	key := func(i int) memoryKey {
+		return memoryKey{tenant: types.NamespacedName{Name: strconv.Itoa(i)}, task: taskInside}
 	}
-	if every := last.Sub(now); every < tenants*checkPace*4/5 || every > tenants*checkPace {
-		t.Errorf("the last of %d tenants is checked again after %s, want about %s", tenants, every, tenants*checkPace)
+	first := m.remember(key(0), nil, now)
+	last := first
+	for i := 1; i < tenants; i++ {
+		next := m.remember(key(i), nil, now)
+		if next.Sub(last) < checkPace {
+			t.Fatalf("check %d comes %s after the one before", i, next.Sub(last))
+		}
+		last = next
+	}
+	if after := last.Sub(now); after > resyncEvery+tenants*checkPace {
+		t.Errorf("the last of %d tenants is checked after %s", tenants, after)
+	}
+	if again := m.remember(key(0), []string{"changed"}, now); !again.Equal(first) {
+		t.Errorf("a change moves the check from %s to %s", first, again)
+	}
+	if again := m.remember(key(0), nil, first); again.Sub(last) != checkPace {
+		t.Errorf("who was checked comes again %s after the last one", again.Sub(last))
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -20,9 +19,9 @@ import (
 // Of many tenants it is longer, see checkPace.
 const resyncEvery = 10 * time.Minute
 
-// checkPace is the least time between two checks of anything. One takes some 35 ms of processor time, mostly to connect to
-// a tenant and to read what is in it, so that a thousand idle tenants take less than a hundredth of a core; with two
-// checks each they are all looked at in a hundred minutes.
+// checkPace is the least time between two checks of anything. The two of a tenant take some 35 ms of processor time, mostly
+// to connect to it and to read what is in it, so that idle tenants take less than a hundredth of a core however many there
+// are. A thousand are all looked at in a hundred minutes.
 const checkPace = 3 * time.Second
 
 // task is something that is not seen in the management cluster's objects: what
@@ -52,6 +51,8 @@ type memoryKey struct {
 type memory struct {
 	mu    sync.Mutex
 	tasks map[memoryKey]*memorised
+	// planned is the latest check that any task is to have.
+	planned time.Time
 }
 
 type memorised struct {
@@ -72,16 +73,21 @@ func (m *memory) done(key memoryKey, inputs []string, now time.Time) (bool, time
 	return true, t.next
 }
 
-// remember notes that the task was done and returns when to check it again,
-// spread out so that a thousand tenants seen at start-up do not stay in step.
+// remember notes that the task was done and returns when to check it again: when that is planned already, or else behind
+// all others, so that a thousand tenants made at once, or seen at start-up, do not stay in step.
 func (m *memory) remember(key memoryKey, inputs []string, now time.Time) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	entry := m.entry(key)
-	every := max(resyncEvery, time.Duration(len(m.tasks))*checkPace)
-	next := now.Add(every - rand.N(every/5)) //nolint:gosec // spreads load, guards nothing
-	entry.digest, entry.next, entry.failures = digest(inputs...), next, 0
-	return next
+	entry.digest, entry.failures = digest(inputs...), 0
+	if !entry.next.After(now) {
+		entry.next = now.Add(resyncEvery)
+		if free := m.planned.Add(checkPace); free.After(entry.next) {
+			entry.next = free
+		}
+		m.planned = entry.next
+	}
+	return entry.next
 }
 
 // backOff returns how long to wait after another failure of the task: first,
