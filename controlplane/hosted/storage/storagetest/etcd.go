@@ -3,7 +3,6 @@
 package storagetest
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -51,21 +50,21 @@ func StartEtcd(t testing.TB) *Etcd {
 	}
 	clientPort, peerPort := freePort(t), freePort(t)
 	clientURL, peerURL := "https://127.0.0.1:"+clientPort, "http://127.0.0.1:"+peerPort
-	var log bytes.Buffer
+	out := &log{}
 	e.cmd = exec.Command(binary, "--name=test", "--data-dir="+filepath.Join(dir, "data"),
 		"--listen-client-urls="+clientURL, "--advertise-client-urls="+clientURL,
 		"--listen-peer-urls="+peerURL, "--initial-advertise-peer-urls="+peerURL, "--initial-cluster=test="+peerURL,
 		"--client-cert-auth", "--trusted-ca-file="+filepath.Join(dir, "ca.crt"),
 		"--cert-file="+filepath.Join(dir, "server.crt"), "--key-file="+filepath.Join(dir, "server.key"),
 		"--unsafe-no-fsync", "--log-level=fatal")
-	e.cmd.Stderr = &log
+	e.cmd.Stderr = out
 	if err := e.cmd.Start(); err != nil {
 		t.Fatalf("starting etcd: %v", err)
 	}
 	t.Cleanup(func() {
 		e.Stop()
 		if t.Failed() {
-			t.Logf("etcd: %s", log.String())
+			t.Logf("etcd: %s", out.Tail())
 		}
 	})
 	e.Config = storage.Config{
@@ -83,7 +82,7 @@ func StartEtcd(t testing.TB) *Etcd {
 			return e
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("etcd does not answer: %v\n%s", err, log.String())
+			t.Fatalf("etcd does not answer: %v\n%s", err, out)
 		}
 	}
 }

@@ -55,7 +55,7 @@ func StartKine(t testing.TB, driver storage.Driver, tenant storage.Tenant, crede
 	t.Cleanup(func() {
 		k.Stop()
 		if t.Failed() {
-			t.Logf("kine: %s", out)
+			t.Logf("kine: %s", out.Tail())
 		}
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

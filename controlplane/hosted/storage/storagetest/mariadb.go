@@ -65,7 +65,7 @@ func StartMariaDB(t testing.TB) *MariaDB {
 		_ = m.cmd.Process.Kill()
 		_ = m.cmd.Wait()
 		if t.Failed() {
-			t.Logf("mariadbd: %s", out)
+			t.Logf("mariadbd: %s", out.Tail())
 		}
 	})
 	m.Config = storage.Config{Name: "test", Driver: "MySQL", Endpoints: []string{"127.0.0.1:" + port}, CA: m.CA, Username: "operator", Password: password}

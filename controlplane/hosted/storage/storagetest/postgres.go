@@ -77,7 +77,7 @@ func StartPostgres(t testing.TB) *Postgres {
 	t.Cleanup(func() {
 		p.Stop()
 		if t.Failed() {
-			t.Logf("postgres: %s", out)
+			t.Logf("postgres: %s", out.Tail())
 		}
 	})
 	p.Config = storage.Config{

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -93,6 +94,15 @@ func (l *log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
+}
+
+// tailLines are shown of the log of a server whose test has failed: more of it would hide the failure.
+const tailLines = 40
+
+// Tail is the end of it.
+func (l *log) Tail() string {
+	lines := strings.SplitAfter(l.String(), "\n")
+	return strings.Join(lines[max(0, len(lines)-tailLines):], "")
 }
 
 // String is all of it.
