@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -101,11 +102,11 @@ func (b *bench) close(ctx context.Context) {
 
 // costs are counters of the control-plane manager, and its memory.
 type costs struct {
-	cpu, writes, dataStoreWrites, memory float64
+	cpu, writes, events, dataStoreWrites, memory float64
 }
 
-// costs reads what the manager has used so far: seconds of CPU, writing requests to the management cluster (Events
-// included, its own Lease not), writes of any kind to DataStores by anybody, and its proportional set size in MiB.
+// costs reads what the manager has used so far: seconds of CPU, writing requests to the management cluster (its own Lease
+// and Events not among them), Events about the fleet, writes of any kind to DataStores by anybody, and its proportional set size in MiB.
 func (b *bench) costs(ctx context.Context) (costs, error) {
 	pods := &corev1.PodList{}
 	if err := b.client.List(ctx, pods, client.InNamespace("kamaji-system"), client.MatchingLabels{"app.kubernetes.io/name": "kamaji-controller-manager"}); err != nil {
@@ -132,11 +133,30 @@ func (b *bench) costs(ctx context.Context) (costs, error) {
 			samples.Sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="PATCH"`) +
 			samples.Sum(metrics, "rest_client_requests_total", `host="10.96.0.1:443"`, `method="DELETE"`),
 	}
+	if out.events, err = b.events(ctx); err != nil {
+		return costs{}, err
+	}
+	out.writes -= out.events
 	for _, verb := range []string{"APPLY", "PATCH", "PUT", "POST"} {
 		out.dataStoreWrites += samples.Sum(string(server), "apiserver_request_total", `resource="datastores"`, fmt.Sprintf("verb=%q", verb))
 	}
 	out.memory, err = pss(func(program, _ string) bool { return filepath.Base(program) == "controlplane-manager" })
 	return out, err
+}
+
+// events is how many Events the manager has written about the fleet.
+func (b *bench) events(ctx context.Context) (float64, error) {
+	events := &eventsv1.EventList{}
+	if err := b.client.List(ctx, events, client.InNamespace(fleetNamespace)); err != nil {
+		return 0, err
+	}
+	told := 0
+	for _, event := range events.Items {
+		if strings.HasPrefix(event.ReportingController, "kamaji") {
+			told++
+		}
+	}
+	return float64(told), nil
 }
 
 // pods counts restarts of all containers, and the pods that were made, by the ReplicaSets' own count of names seen.

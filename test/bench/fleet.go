@@ -81,7 +81,10 @@ func (b *bench) together(ctx context.Context, count int) error {
 	report(name+"-restarts", float64(restarts), "restarts", "-", 0, "0", 0)
 	report(name+"-pods", float64(created), "pods", "tenants", tenants, "1-each", tenants)
 	report(name+"-manager-cpu", (after.cpu-before.cpu)/tenants, "s/tenant", "kamaji", 3.66, "<=0.3s", 0.3)
+	// Kamaji's were counted without Events.
 	report(name+"-writes", (after.writes-before.writes)/tenants, "writes/tenant", "kamaji", 123, "<=30", 30)
+	events := (after.events - before.events) / tenants
+	report(name+"-events", events, "Events/tenant", "-", 0, "-", events)
 	report(name+"-datastore-writes", (after.dataStoreWrites-before.dataStoreWrites)/tenants, "writes/tenant", "kamaji", 27, "<=1", 1)
 	report(name+"-manager-memory", (after.memory-before.memory)/tenants, "MiB/tenant", "kamaji", 5, "<=0.5MiB", 0.5)
 	return b.deleteAll(ctx, count)
