@@ -18,6 +18,7 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/etcd"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/mysql"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/nats"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/postgres"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/storagetest"
 )
@@ -43,7 +44,7 @@ func kinds(t *testing.T) []kind {
 		}
 		return driver.(storage.Mover)
 	}
-	out := []kind{{name: "etcd"}, {name: "postgres"}, {name: "mysql"}}
+	out := []kind{{name: "etcd"}, {name: "postgres"}, {name: "mysql"}, {name: "nats"}}
 	for i := range 2 {
 		server := storagetest.StartEtcd(t)
 		config := server.Config
@@ -51,6 +52,7 @@ func kinds(t *testing.T) []kind {
 		out[0].servers[i], out[0].stores[i] = server, moverOf(etcd.Open, config)
 		out[1].stores[i] = moverOf(postgres.Open, storagetest.StartPostgres(t).Config)
 		out[2].stores[i] = moverOf(mysql.Open, storagetest.StartMariaDB(t).Config)
+		out[3].stores[i] = moverOf(nats.Open, storagetest.StartNATS(t, 1).Config)
 	}
 	return out
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package kine knows how kine keeps an etcd in a table of a database: one row for
-// each change of a key, whose id is the revision. Drivers of such databases read
-// and write that table when a tenant moves.
+// each change of a key, whose id is the revision; and how in a bucket of NATS.
+// Drivers read and write these when a tenant moves.
 package kine
 
 import (

@@ -4,7 +4,7 @@ package nats
 
 import (
 	"crypto/sha256"
-	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/kine"
 )
 
 const (
@@ -59,24 +60,24 @@ func (d *driver) blank(tenant storage.Tenant) *jwt.AccountClaims {
 // wanted is the account of a tenant whose token was signed by a key, given what
 // there is, which may be nil. Other keys are kept for a while when they are those
 // of former credentials.
-func (d *driver) wanted(have *jwt.AccountClaims, tenant storage.Tenant, key string, now time.Time) *jwt.AccountClaims {
-	out := d.blank(tenant)
-	out.SigningKeys.Add(key)
-	if have == nil || len(have.SigningKeys) == 0 {
-		return out
+func (d *driver) wanted(have *jwt.AccountClaims, tenant storage.Tenant, key string, now time.Time) (*jwt.AccountClaims, error) {
+	out, keys := d.blank(tenant), []string{key}
+	var former []string
+	if have != nil {
+		former = d.keysOf(have, tenant)
 	}
-	until, retiring := retire(have)
-	if _, known := have.SigningKeys[key]; !known {
-		until, retiring = now.Add(overlap), true
+	if len(former) > 0 {
+		until, retiring := retire(have)
+		if !slices.Contains(former, key) {
+			until, retiring = now.Add(overlap), true
+		}
+		former = slices.DeleteFunc(former, func(k string) bool { return k == key })
+		if retiring && now.Before(until) && len(former) > 0 {
+			keys = append(keys, former...)
+			out.Tags.Add(retirePrefix + strconv.FormatInt(until.Unix(), 10))
+		}
 	}
-	if !retiring || !now.Before(until) {
-		return out
-	}
-	out.SigningKeys.Add(have.SigningKeys.Keys()...)
-	if len(out.SigningKeys) > 1 {
-		out.Tags.Add(retirePrefix + strconv.FormatInt(until.Unix(), 10))
-	}
-	return out
+	return out, d.permit(out, tenant, keys, "")
 }
 
 // retire reads when former keys of an account end, if there are any.
@@ -128,5 +129,10 @@ func (d *driver) admissible(tenant storage.Tenant) error {
 	return nil
 }
 
-// stream is the name that JetStream knows a bucket by.
-func stream(tenant storage.Tenant) string { return fmt.Sprintf("KV_%s", tenant.Schema) }
+// stream is the name that JetStream knows a bucket by, and subject that of a
+// message about a key.
+func stream(tenant storage.Tenant) string { return "KV_" + tenant.Schema }
+
+func subject(tenant storage.Tenant, key string) string {
+	return "$KV." + tenant.Schema + "." + kine.EncodeKey(key)
+}

@@ -11,7 +11,9 @@
 // Nobody holds the key of an account: its name is a hash of the schema, so it is
 // found without a list. What signs the token of a tenant's user is a key that the
 // account names and that was thrown away after that one signature; to give a
-// tenant other credentials is to name another key.
+// tenant other credentials is to name another key. Beside it there is one for the
+// engine, which follows from the operator's key, the schema, and the attempt to
+// move the tenant that holds the account, if there is one.
 package nats
 
 import (
@@ -62,6 +64,8 @@ type driver struct {
 
 	mu     sync.Mutex
 	system *client.Conn
+	// lists are the keys of tenants that are read page by page.
+	lists map[string]listing
 	// writing guards what is read of an account until it is written: two owners may
 	// ask for one schema.
 	writing [locks]sync.Mutex
@@ -190,6 +194,12 @@ func newLogin(tenant storage.Tenant) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	// What it may do is up to the account.
+	return loginBy(signing, tenant, tenant.User, jwt.Permissions{})
+}
+
+// loginBy signs the token of a user in a tenant's account.
+func loginBy(signing nkeys.KeyPair, tenant storage.Tenant, name string, permissions jwt.Permissions) ([]byte, error) {
 	user, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
@@ -203,7 +213,7 @@ func newLogin(tenant storage.Tenant) ([]byte, error) {
 		return nil, err
 	}
 	claims := jwt.NewUserClaims(public)
-	claims.Name, claims.IssuerAccount = tenant.User, account(tenant.Schema)
+	claims.Name, claims.IssuerAccount, claims.Permissions = name, account(tenant.Schema), permissions
 	token, err := claims.Encode(signing)
 	if err != nil {
 		return nil, err

@@ -30,6 +30,12 @@ func denied(err error) bool {
 		strings.Contains(strings.ToLower(err.Error()), "authorization violation")
 }
 
+// crowded tells whether a server takes no more connections of an account, as it
+// does while all are to end.
+func crowded(err error) bool {
+	return strings.Contains(strings.ToLower(err.Error()), client.MAX_ACCOUNT_CONNECTIONS_ERR)
+}
+
 // explain turns what the client returned into an error with a reason.
 func (d *driver) explain(err error, doing string) error {
 	if known, ok := errors.AsType[*storage.Error](err); ok {

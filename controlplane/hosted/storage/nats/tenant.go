@@ -87,8 +87,13 @@ func (d *driver) ensureAccount(ctx context.Context, tenant storage.Tenant, key s
 	if err := d.taken(have, tenant); err != nil {
 		return err
 	}
-	want := d.wanted(have, tenant, key, time.Now())
-	if d.equal(have, want) {
+	want, err := d.wanted(have, tenant, key, time.Now())
+	switch {
+	case err != nil:
+		return err
+	case have != nil && holder(have) != "":
+		return d.release(ctx, tenant, have, want)
+	case d.equal(have, want):
 		return nil
 	}
 	return d.push(ctx, want)
@@ -118,7 +123,7 @@ func (d *driver) bucket(ctx context.Context, nc *client.Conn, tenant storage.Ten
 	}
 	s, err := js.Stream(ctx, stream(tenant))
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		_, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: tenant.Schema, Description: bucketDescription, History: history, Replicas: replicas})
+		_, err = js.CreateKeyValue(ctx, d.asKineMakes(tenant))
 		return err
 	}
 	if err != nil || s.CachedInfo().Config.Replicas == replicas {
@@ -128,6 +133,11 @@ func (d *driver) bucket(ctx context.Context, nc *client.Conn, tenant storage.Ten
 	config.Replicas = replicas
 	_, err = js.UpdateStream(ctx, config)
 	return err
+}
+
+// asKineMakes is what kine asks for.
+func (d *driver) asKineMakes(tenant storage.Tenant) jetstream.KeyValueConfig {
+	return jetstream.KeyValueConfig{Bucket: tenant.Schema, Description: bucketDescription, History: history, Replicas: d.config.NATS.Replicas}
 }
 
 // enter connects with a login.
@@ -152,7 +162,7 @@ func settled(ctx context.Context, do func() error) error {
 	defer cancel()
 	for {
 		err := do()
-		if err == nil || !denied(err) && !errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		if err == nil || !denied(err) && !crowded(err) && !errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 			return err
 		}
 		select {
@@ -163,8 +173,8 @@ func settled(ctx context.Context, do func() error) error {
 	}
 }
 
-// DeleteTenant implements storage.Driver. The account gets a key of our own in the
-// place of the tenant's first: with that the tenant is out, and we are in.
+// DeleteTenant implements storage.Driver. The account loses all keys but our own
+// first: with that the tenant is out, and so is who holds it for a move.
 func (d *driver) DeleteTenant(ctx context.Context, tenant storage.Tenant) error {
 	if err := d.admissible(tenant); err != nil {
 		return err
@@ -192,24 +202,14 @@ func (d *driver) DeleteTenant(ctx context.Context, tenant storage.Tenant) error 
 // empty deletes all that is in an account, and leaves it to nobody.
 func (d *driver) empty(ctx context.Context, tenant storage.Tenant) error {
 	doing := "emptying the account of schema " + tenant.Schema
-	file, err := newLogin(tenant)
-	if err != nil {
-		return d.explain(err, doing)
-	}
-	key, err := signer(tenant, file)
-	if err != nil {
-		return d.explain(err, doing)
-	}
 	claims := d.blank(tenant)
-	claims.SigningKeys.Add(key)
+	if err := d.permit(claims, tenant, nil, ""); err != nil {
+		return err
+	}
 	if err := d.push(ctx, claims); err != nil {
 		return err
 	}
-	certificate, private, err := d.certificate(tenant)
-	if err != nil {
-		return err
-	}
-	nc, err := d.enter(ctx, file, certificate, private)
+	nc, err := d.as(ctx, tenant, "", everything())
 	if err != nil {
 		return d.explain(err, doing)
 	}

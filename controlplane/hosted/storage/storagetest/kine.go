@@ -4,9 +4,11 @@ package storagetest
 
 import (
 	"context"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,8 +41,13 @@ func StartKine(t testing.TB, driver storage.Driver, tenant storage.Tenant, crede
 			args = append(args, "--"+flag+"="+filepath.Join(dir, flag))
 		}
 	}
+	endpoint := driver.Endpoint(tenant, credentials)
+	if len(credentials.Login) > 0 {
+		write(t, filepath.Join(dir, storage.LoginFile), credentials.Login)
+		endpoint = strings.Replace(endpoint, url.QueryEscape(storage.KineFiles), url.QueryEscape(dir), 1)
+	}
 	k := &Kine{cmd: exec.Command(binary, args...)}
-	k.cmd.Env = append(os.Environ(), "KINE_ENDPOINT="+driver.Endpoint(tenant, credentials))
+	k.cmd.Env = append(os.Environ(), "KINE_ENDPOINT="+endpoint)
 	k.cmd.Dir, k.cmd.Stdout, k.cmd.Stderr = dir, out, out
 	if err := k.cmd.Start(); err != nil {
 		t.Fatalf("starting kine: %v", err)

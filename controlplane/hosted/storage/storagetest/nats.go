@@ -4,9 +4,6 @@ package storagetest
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,8 +15,6 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
@@ -41,7 +36,7 @@ type NATS struct {
 	folders []string
 
 	mu      sync.Mutex
-	clients map[string]*nats.Conn
+	clients map[string]*session
 }
 
 // natsConfig is what an administrator writes. Its values are addresses and files.
@@ -68,7 +63,7 @@ func StartNATS(t testing.TB, servers int) *NATS {
 func StartNATSWith(t testing.TB, servers int, changes *strings.Replacer) *NATS {
 	t.Helper()
 	dir := t.TempDir()
-	n := &NATS{Authority: NewAuthority(t), clients: map[string]*nats.Conn{}, operator: newKey(t, nkeys.CreateOperator), signing: newKey(t, nkeys.CreateOperator)}
+	n := &NATS{Authority: NewAuthority(t), clients: map[string]*session{}, operator: newKey(t, nkeys.CreateOperator), signing: newKey(t, nkeys.CreateOperator)}
 	certificate, private := n.Certificate(t, "nats")
 	for name, content := range map[string][]byte{"ca.crt": n.CA, "server.crt": certificate, "server.key": private} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
@@ -280,73 +275,6 @@ func (n *NATS) Send(t testing.TB, subject, request string) {
 			t.Fatalf("%s: %s", subject, answer.Data)
 		}
 	}
-}
-
-// Connect logs in with a credentials file. Connections last until the test ends,
-// or the server ends them.
-func (n *NATS) Connect(file []byte) (*nats.Conn, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if nc := n.clients[string(file)]; nc != nil && nc.IsConnected() {
-		return nc, nil
-	}
-	pair, err := tls.X509KeyPair(n.Config.Certificate, n.Config.Key)
-	if err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(n.certificate)
-	nc, err := nats.Connect("nats://"+strings.Join(n.Config.Endpoints, ",nats://"), nats.UserCredentialBytes(file), nats.NoReconnect(),
-		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
-	if err == nil {
-		n.clients[string(file)] = nc
-	}
-	return nc, err
-}
-
-// bucket opens the bucket that a key is in.
-func (n *NATS) bucket(ctx context.Context, credentials storage.Credentials, key string) (jetstream.KeyValue, string, error) {
-	nc, err := n.Connect(credentials.Login)
-	if err != nil {
-		return nil, "", err
-	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, "", err
-	}
-	schema, rest, _ := strings.Cut(strings.TrimPrefix(key, "/"), "/")
-	bucket, err := js.KeyValue(ctx, schema)
-	return bucket, rest, err
-}
-
-// Put implements Store.
-func (n *NATS) Put(_ storage.Tenant, credentials storage.Credentials, key, value string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	bucket, rest, err := n.bucket(ctx, credentials, key)
-	if err != nil {
-		return err
-	}
-	_, err = bucket.PutString(ctx, rest, value)
-	return err
-}
-
-// Value implements Store.
-func (n *NATS) Value(_ storage.Tenant, credentials storage.Credentials, key string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	bucket, rest, err := n.bucket(ctx, credentials, key)
-	if err != nil {
-		return "", err
-	}
-	entry, err := bucket.Get(ctx, rest)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return "", nil
-	}
-	if err != nil {
-		return "", err
-	}
-	return string(entry.Value()), nil
 }
 
 // Keys implements Store. It returns -1 when the servers don't tell.

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nats
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/kine"
+)
+
+const (
+	// listings is of how many tenants the keys are in memory at a time: more than
+	// are copied at a time.
+	listings = 8
+	// quiet is how long the next message of a bucket may take.
+	quiet = 10 * time.Second
+	// readers is how many messages are read at a time, attempts how often one that a
+	// server does not have yet, and lag the pause between.
+	readers, attempts, lag = 16, 20, 100 * time.Millisecond
+)
+
+// listing are the keys of a tenant that exist. A bucket can be read from a sequence
+// on, but not from a key on, and among its messages many are of former values and
+// of keys that are gone: kine leaves ten of each for ever. So the heads of the last
+// message of each key are read once for a walk, and not for each page.
+type listing struct {
+	// created and last identify the state of the bucket that it is of.
+	created time.Time
+	last    uint64
+	keys    []place
+}
+
+// place is where the last value of a key is, which is relative to kine.Prefix.
+type place struct {
+	key string
+	seq uint64
+}
+
+// list returns the keys of a tenant in order.
+func (d *driver) list(ctx context.Context, s jetstream.Stream, tenant storage.Tenant) ([]place, error) {
+	info := s.CachedInfo()
+	d.mu.Lock()
+	known, ok := d.lists[tenant.Schema]
+	d.mu.Unlock()
+	if ok && known.created.Equal(info.Created) && known.last == info.State.LastSeq {
+		return known.keys, nil
+	}
+	if info.State.Msgs == 0 {
+		return nil, nil
+	}
+	keys, err := d.heads(ctx, s, tenant)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.lists) >= listings {
+		clear(d.lists)
+	}
+	if d.lists == nil {
+		d.lists = map[string]listing{}
+	}
+	d.lists[tenant.Schema] = listing{info.Created, info.State.LastSeq, keys}
+	return keys, nil
+}
+
+// unlist frees what list has kept.
+func (d *driver) unlist(tenant storage.Tenant) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.lists, tenant.Schema)
+}
+
+// heads reads the head of the last message of each key. A server that follows the
+// one that writes may be behind, so it goes on to the last sequence that this one
+// has told. The message with it is there: it is the last of its key.
+func (d *driver) heads(ctx context.Context, s jetstream.Stream, tenant storage.Tenant) ([]place, error) {
+	all := subject(tenant, "/")[:len("$KV."+tenant.Schema+".")] + ">"
+	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{all}, HeadersOnly: true, InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return nil, err
+	}
+	messages, err := consumer.Messages()
+	if err != nil {
+		return nil, err
+	}
+	defer messages.Stop()
+	found := map[string]uint64{}
+	for last := s.CachedInfo().State.LastSeq; ; {
+		message, err := messages.Next(jetstream.NextMaxWait(quiet))
+		if err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		about, err := message.Metadata()
+		if err != nil {
+			return nil, err
+		}
+		if err := d.note(found, tenant, message, about.Sequence.Stream); err != nil {
+			return nil, err
+		}
+		if about.Sequence.Stream >= last {
+			break
+		}
+	}
+	out := make([]place, 0, len(found))
+	for key, seq := range found {
+		out = append(out, place{key, seq})
+	}
+	slices.SortFunc(out, func(a, b place) int { return cmp.Compare(a.key, b.key) })
+	return out, nil
+}
+
+// note keeps where a key is, or forgets one that is gone.
+func (d *driver) note(found map[string]uint64, tenant storage.Tenant, message jetstream.Msg, seq uint64) error {
+	name := strings.TrimPrefix(message.Subject(), "$KV."+tenant.Schema+".")
+	gone := message.Headers().Get(operationHeader) != ""
+	key, err := kine.DecodeKey(name)
+	if err != nil {
+		if gone {
+			return nil
+		}
+		return storage.Errorf(storage.ReasonInvalid, "schema %s in DataStore %s: %v; delete it", tenant.Schema, d.config.Name, err)
+	}
+	rest, below := strings.CutPrefix(key, kine.Prefix)
+	switch {
+	case below && gone:
+		delete(found, rest)
+	case below:
+		found[rest] = seq
+	case !gone && key != kine.APICompactKey && key != kine.CompactKey:
+		return kine.Foreign(d.config.Name, tenant.Schema, key)
+	}
+	return nil
+}
+
+// read returns the entries at some places, without those that were deleted or have
+// expired since.
+func (d *driver) read(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, places []place) ([]storage.Entry, error) {
+	found := make([]*storage.Entry, len(places))
+	failed := make([]error, readers)
+	work := make(chan int)
+	done := make(chan struct{}, readers)
+	for r := range readers {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for i := range work {
+				if failed[r] == nil {
+					found[i], failed[r] = d.entry(ctx, s, tenant, places[i])
+				}
+			}
+		}()
+	}
+	for i := range places {
+		work <- i
+	}
+	close(work)
+	for range readers {
+		<-done
+	}
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
+	}
+	out := make([]storage.Entry, 0, len(places))
+	for _, e := range found {
+		if e != nil {
+			out = append(out, *e)
+		}
+	}
+	return out, nil
+}
+
+// entry reads one message, which is addressed by its sequence: a server that is
+// behind has none, and not an older one.
+func (d *driver) entry(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, at place) (*storage.Entry, error) {
+	message, err := s.GetMsg(ctx, at.seq)
+	for tries := 1; errors.Is(err, jetstream.ErrMsgNotFound) && tries < attempts; tries++ {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lag):
+		}
+		message, err = s.GetMsg(ctx, at.seq)
+	}
+	if err != nil {
+		return nil, err
+	}
+	change, err := kine.DecodeChange(message.Data)
+	if err == nil && change.KV.Key != kine.Prefix+at.key {
+		err = errors.New("it is about another key")
+	}
+	if err != nil {
+		return nil, storage.Errorf(storage.ReasonInvalid, "schema %s in DataStore %s: the value of key %q was not written by kine: %v; delete it",
+			tenant.Schema, d.config.Name, kine.Prefix+at.key, err)
+	}
+	out := &storage.Entry{Key: at.key, Value: change.KV.Value}
+	if change.KV.Lease > 0 {
+		out.TTL = time.Until(message.Time.Add(time.Duration(change.KV.Lease) * time.Second))
+		if out.TTL <= 0 {
+			return nil, nil
+		}
+	}
+	if change.Delete {
+		return nil, nil
+	}
+	return out, nil
+}
+
+// behind is the part of a list that follows a key.
+func behind(keys []place, after string) []place {
+	if after == "" {
+		return keys
+	}
+	return keys[sort.Search(len(keys), func(i int) bool { return keys[i].key > after }):]
+}
