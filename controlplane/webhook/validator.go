@@ -50,39 +50,23 @@ func (v *validator) ValidateUpdate(ctx context.Context, before, after *kamajiv1a
 	return v.verdict(ctx, before, after)
 }
 
-// movable are the drivers whose stores tenants can be moved from and to.
-var movable = []kamajiv1alpha1.Driver{kamajiv1alpha1.DriverEtcd, kamajiv1alpha1.DriverMySQL, kamajiv1alpha1.DriverPostgreSQL}
-
-// immovable rejects a move that can't succeed. It starts from where the data is,
-// since spec.dataStore may have been changed before.
+// immovable rejects a move that can't succeed.
 func (v *validator) immovable(ctx context.Context, before, after *kamajiv1alpha1.TenantControlPlane) (field.ErrorList, error) {
-	from := before.Status.Storage.DataStoreName
-	if before.Spec.DataStore == after.Spec.DataStore || from == "" || from == after.Spec.DataStore {
+	from, to := before.Status.Storage.DataStoreName, after.Spec.DataStore
+	if before.Spec.DataStore == to || from == "" || from == to || len(after.Spec.DataStoreOverrides) == 0 {
 		return nil, nil
 	}
-	var drivers []kamajiv1alpha1.Driver
-	for _, name := range []string{from, after.Spec.DataStore} {
-		store := &kamajiv1alpha1.DataStore{}
-		if err := v.reader.Get(ctx, client.ObjectKey{Name: name}, store); apierrors.IsNotFound(err) {
-			return nil, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("reading DataStore %s: %w", name, err)
-		}
-		drivers = append(drivers, store.Spec.Driver)
+	store := &kamajiv1alpha1.DataStore{}
+	if err := v.reader.Get(ctx, client.ObjectKey{Name: to}, store); apierrors.IsNotFound(err) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("reading DataStore %s: %w", to, err)
 	}
-	path := field.NewPath("spec", "dataStore")
-	for _, driver := range drivers {
-		if !slices.Contains(movable, driver) {
-			return field.ErrorList{field.Invalid(path, after.Spec.DataStore,
-				fmt.Sprintf("the tenant's data is in DataStore %s (%s) and can't be moved to %s: this release moves it between DataStores with the drivers %v; name one of these, or set it back",
-					from, drivers[0], drivers[1], movable))}, nil
-		}
+	if store.Spec.Driver == kamajiv1alpha1.DriverEtcd {
+		return nil, nil
 	}
-	if len(after.Spec.DataStoreOverrides) > 0 && drivers[1] != kamajiv1alpha1.DriverEtcd {
-		return field.ErrorList{field.Invalid(path, after.Spec.DataStore,
-			fmt.Sprintf("spec.dataStoreOverrides keeps resources in other etcds, so spec.dataStore must be an etcd as well, not %s; name another DataStore", drivers[1]))}, nil
-	}
-	return nil, nil
+	return field.ErrorList{field.Invalid(field.NewPath("spec", "dataStore"), to,
+		fmt.Sprintf("spec.dataStoreOverrides keeps resources in other etcds, so spec.dataStore must be an etcd as well, not %s; name another DataStore", store.Spec.Driver))}, nil
 }
 
 // ValidateDelete implements admission.Validator.

@@ -173,7 +173,7 @@ func TestMove(t *testing.T) {
 		overrides    []kamajiv1alpha1.DataStoreOverride
 	}{
 		{"second", "", nil}, {"sql", "", nil}, {"missing", "", nil}, {"second", "", apart},
-		{"nats", "with the drivers [etcd MySQL PostgreSQL]", nil}, {"sql", "must be an etcd as well", apart},
+		{"nats", "", nil}, {"sql", "must be an etcd as well", apart}, {"nats", "must be an etcd as well", apart}, {"missing", "", apart},
 	} {
 		target, want := test.target, test.want
 		before := sample(func(tn *kamajiv1alpha1.TenantControlPlane) {

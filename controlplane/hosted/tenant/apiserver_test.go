@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/internal/testenv"
 )
 
@@ -205,7 +207,10 @@ func (k *kubelet) startKine(t, life *testing.T, c client.Client, deployment *app
 	cmd.Env, cmd.Dir = os.Environ(), root
 	for _, variable := range container.Env {
 		from := variable.ValueFrom.SecretKeyRef
-		cmd.Env = append(cmd.Env, variable.Name+"="+string(secretData(t, c, deployment.Namespace, from.Name)[from.Key]))
+		value := string(secretData(t, c, deployment.Namespace, from.Name)[from.Key])
+		// A connection string may name a file among those above.
+		value = strings.Replace(value, url.QueryEscape(storage.KineFiles), url.QueryEscape(filepath.Join(root, storage.KineFiles)), 1)
+		cmd.Env = append(cmd.Env, variable.Name+"="+value)
 	}
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/kine"
 )
 
 const (
@@ -129,10 +128,8 @@ func (d *driver) admissible(tenant storage.Tenant) error {
 	return nil
 }
 
-// stream is the name that JetStream knows a bucket by, and subject that of a
-// message about a key.
+// stream is the name that JetStream knows a bucket by, and bucketPrefix what the
+// subjects of its messages begin with.
 func stream(tenant storage.Tenant) string { return "KV_" + tenant.Schema }
 
-func subject(tenant storage.Tenant, key string) string {
-	return "$KV." + tenant.Schema + "." + kine.EncodeKey(key)
-}
+func bucketPrefix(tenant storage.Tenant) string { return "$KV." + tenant.Schema + "." }

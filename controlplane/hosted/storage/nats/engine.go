@@ -37,18 +37,27 @@ func holder(claims *jwt.AccountClaims) string {
 	return ""
 }
 
-// engineKey is the key with which the engine enters an account that an attempt
-// holds, or nobody. It follows from the operator's, whoever has which may sign
-// accounts anyway, so there is nothing to keep.
-func (d *driver) engineKey(schema, held string) (nkeys.KeyPair, string, error) {
+// secret follows from the operator's key, whoever has which may sign accounts
+// anyway, so there is nothing to keep. It is another one for each attempt, and for
+// an account that nobody holds.
+func (d *driver) secret(purpose, schema, held string) ([]byte, error) {
 	seed, err := d.operator.Seed()
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	sum := hmac.New(sha256.New, seed)
 	// Schemas have no slash.
-	sum.Write([]byte("kamaji.clastix.io/engine/" + schema + "/" + held))
-	raw, err := nkeys.EncodeSeed(nkeys.PrefixByteAccount, sum.Sum(nil))
+	sum.Write([]byte("kamaji.clastix.io/" + purpose + "/" + schema + "/" + held))
+	return sum.Sum(nil), nil
+}
+
+// engineKey is the key with which the engine enters an account.
+func (d *driver) engineKey(schema, held string) (nkeys.KeyPair, string, error) {
+	hash, err := d.secret("engine", schema, held)
+	if err != nil {
+		return nil, "", err
+	}
+	raw, err := nkeys.EncodeSeed(nkeys.PrefixByteAccount, hash)
 	if err != nil {
 		return nil, "", err
 	}
@@ -58,6 +67,17 @@ func (d *driver) engineKey(schema, held string) (nkeys.KeyPair, string, error) {
 	}
 	public, err := key.PublicKey()
 	return key, public, err
+}
+
+// entrance is what the subjects of the engine's writes begin with. While an account
+// is held those of the bucket lead nowhere, and others, which the tenant can't
+// guess, lead to them: servers send an answer to whatever subject a request names.
+func (d *driver) entrance(tenant storage.Tenant, held string) (string, error) {
+	if held == "" {
+		return bucketPrefix(tenant), nil
+	}
+	hash, err := d.secret("entrance", tenant.Schema, held)
+	return "kamaji." + hex.EncodeToString(hash) + ".", err
 }
 
 // everything is what the engine may do in an account. A token that says what its

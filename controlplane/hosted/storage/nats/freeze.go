@@ -21,6 +21,10 @@ import (
 const (
 	// subjectConnections asks every server for its connections of an account.
 	subjectConnections = "$SYS.REQ.ACCOUNT.%s.CONNZ"
+	// refused is where a tenant's writes lead while it is frozen. Nobody listens there,
+	// and servers say so at once; to what they don't permit they give no answer, so
+	// that a kube-apiserver would wait for its time-out.
+	refused = "kamaji.refused.>"
 	// operationHeader says what a message does to its key, operationDelete that it
 	// deletes it. Nothing is said of one that writes a value.
 	operationHeader, operationDelete = "KV-Operation", "DEL"
@@ -37,7 +41,7 @@ func reading(tenant storage.Tenant) jwt.StringList {
 		"$JS.API.INFO", "$JS.API.STREAM.INFO." + name, "$JS.API.STREAM.MSG.GET." + name,
 		"$JS.API.DIRECT.GET." + name, "$JS.API.DIRECT.GET." + name + ".>",
 		"$JS.API.CONSUMER.*." + name, "$JS.API.CONSUMER.*." + name + ".>", "$JS.API.CONSUMER.MSG.NEXT." + name + ".>",
-		"$JS.ACK.>", "$JS.FC.>",
+		"$JS.ACK.>", "$JS.FC.>", refused,
 	}
 }
 
@@ -48,6 +52,12 @@ func (d *driver) held(have *jwt.AccountClaims, tenant storage.Tenant, held strin
 		out.Limits.DiskStorage = (quota + slack) * int64(d.config.NATS.Replicas)
 	}
 	out.DefaultPermissions.Pub.Allow = reading(tenant)
+	entrance, err := d.entrance(tenant, held)
+	if err != nil {
+		return nil, d.explain(err, "holding schema "+tenant.Schema)
+	}
+	out.AddMapping(jwt.Subject(bucketPrefix(tenant)+">"), jwt.WeightedMapping{Subject: refused})
+	out.AddMapping(jwt.Subject(entrance+">"), jwt.WeightedMapping{Subject: jwt.Subject(bucketPrefix(tenant) + ">")})
 	out.Tags.Add(heldPrefix + held)
 	for _, tag := range have.Tags {
 		if strings.HasPrefix(tag, retirePrefix) {
@@ -123,6 +133,10 @@ func (d *driver) release(ctx context.Context, tenant storage.Tenant, have, want 
 	if err := d.push(ctx, between); err != nil {
 		return err
 	}
+	entrance, err := d.entrance(tenant, holder(between))
+	if err != nil {
+		return d.explain(err, doing)
+	}
 	nc, err := d.as(ctx, tenant, holder(between), everything())
 	if err != nil {
 		return d.explain(err, doing)
@@ -136,7 +150,7 @@ func (d *driver) release(ctx context.Context, tenant storage.Tenant, have, want 
 		if err != nil {
 			return err
 		}
-		_, err = js.PublishMsg(ctx, gap(tenant))
+		_, err = js.PublishMsg(ctx, gap(entrance))
 		return err
 	})
 	if err != nil {
@@ -216,11 +230,23 @@ func (d *driver) tryWrites(ctx context.Context, tenant storage.Tenant, held stri
 		return err
 	}
 	defer nc.Close()
-	name := stream(tenant)
-	for _, message := range []*client.Msg{
-		gap(tenant), {Subject: "$JS.API.STREAM.UPDATE." + name, Data: []byte("-")}, {Subject: "$JS.API.STREAM.PURGE." + name, Data: []byte("-")},
-		{Subject: "$JS.API.STREAM.MSG.DELETE." + name, Data: []byte("-")}, {Subject: "$JS.API.STREAM.DELETE." + name, Data: []byte("-")},
+	answer, cancel := context.WithTimeout(ctx, settleFor)
+	defer cancel()
+	if _, err := nc.RequestMsgWithContext(answer, gap(bucketPrefix(tenant))); !errors.Is(err, client.ErrNoResponders) {
+		return d.writable(tenant, "its bucket", err)
+	}
+	entrance, err := d.entrance(tenant, held)
+	if err != nil {
+		return err
+	}
+	// Rights are looked at once it is known where a subject leads.
+	for subject, of := range map[string]string{
+		gap(entrance).Subject: bucketPrefix(tenant), "$JS.API.STREAM.UPDATE." + stream(tenant): "$JS.API.STREAM.UPDATE.",
+		"$JS.API.STREAM.PURGE." + stream(tenant): "$JS.API.STREAM.PURGE.", "$JS.API.STREAM.DELETE." + stream(tenant): "$JS.API.STREAM.DELETE.",
+		"$JS.API.STREAM.MSG.DELETE." + stream(tenant): "$JS.API.STREAM.MSG.DELETE.",
 	} {
+		message := gap(entrance)
+		message.Subject, message.Data = subject, []byte("-")
 		if err := nc.PublishMsg(message); err != nil {
 			return err
 		}
@@ -228,18 +254,23 @@ func (d *driver) tryWrites(ctx context.Context, tenant storage.Tenant, held stri
 		if err := nc.FlushWithContext(ctx); err != nil {
 			return err
 		}
-		if err := nc.LastError(); !errors.Is(err, client.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+message.Subject+`"`) {
-			return storage.Errorf(storage.ReasonInternal, "user %s may still publish to %s in schema %s of DataStore %s; something else changes its account",
-				tenant.User, message.Subject, tenant.Schema, d.config.Name)
+		if err := nc.LastError(); !errors.Is(err, client.ErrPermissionViolation) || !strings.Contains(err.Error(), `"`+of) {
+			return d.writable(tenant, subject, err)
 		}
 	}
 	return nil
 }
 
+// writable reports a tenant that is not frozen although it should be.
+func (d *driver) writable(tenant storage.Tenant, subject string, got error) error {
+	return &storage.Error{Reason: storage.ReasonInternal, Err: got, Message: fmt.Sprintf(
+		"user %s may still publish to %s in schema %s of DataStore %s; something else changes its account", tenant.User, subject, tenant.Schema, d.config.Name)}
+}
+
 // gap is a message that only takes a sequence: the deletion of a key that there
 // never was, of which kine tells nobody.
-func gap(tenant storage.Tenant) *client.Msg {
-	message := client.NewMsg(subject(tenant, kine.GapPrefix))
+func gap(prefix string) *client.Msg {
+	message := client.NewMsg(prefix + kine.EncodeKey(kine.GapPrefix))
 	message.Header.Set(operationHeader, operationDelete)
 	return message
 }

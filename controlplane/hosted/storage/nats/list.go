@@ -21,8 +21,10 @@ const (
 	// listings is of how many tenants the keys are in memory at a time: more than
 	// are copied at a time.
 	listings = 8
-	// quiet is how long the next message of a bucket may take.
-	quiet = 10 * time.Second
+	// quiet is how long the next message of a bucket may take, walks how often it is
+	// begun anew then, and pulse how often a server says that it is there. In a cluster
+	// a request can be lost that comes sooner than a server has heard of its consumer.
+	quiet, walks, pulse = 5 * time.Second, 4, time.Second
 	// readers is how many messages are read at a time, attempts how often one that a
 	// server does not have yet, and lag the pause between.
 	readers, attempts, lag = 16, 20, 100 * time.Millisecond
@@ -58,6 +60,9 @@ func (d *driver) list(ctx context.Context, s jetstream.Stream, tenant storage.Te
 		return nil, nil
 	}
 	keys, err := d.heads(ctx, s, tenant)
+	for tries := 1; errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && tries < walks; tries++ {
+		keys, err = d.heads(ctx, s, tenant)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -84,25 +89,21 @@ func (d *driver) unlist(tenant storage.Tenant) {
 // one that writes may be behind, so it goes on to the last sequence that this one
 // has told. The message with it is there: it is the last of its key.
 func (d *driver) heads(ctx context.Context, s jetstream.Stream, tenant storage.Tenant) ([]place, error) {
-	all := subject(tenant, "/")[:len("$KV."+tenant.Schema+".")] + ">"
 	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{all}, HeadersOnly: true, InactiveThreshold: time.Minute,
+		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{bucketPrefix(tenant) + ">"}, HeadersOnly: true, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
 		return nil, err
 	}
-	messages, err := consumer.Messages()
+	messages, err := consumer.Messages(jetstream.PullExpiry(quiet), jetstream.PullHeartbeat(pulse))
 	if err != nil {
 		return nil, err
 	}
 	defer messages.Stop()
 	found := map[string]uint64{}
 	for last := s.CachedInfo().State.LastSeq; ; {
-		message, err := messages.Next(jetstream.NextMaxWait(quiet))
+		message, err := next(ctx, messages)
 		if err != nil {
-			return nil, err
-		}
-		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		about, err := message.Metadata()
@@ -124,9 +125,16 @@ func (d *driver) heads(ctx context.Context, s jetstream.Stream, tenant storage.T
 	return out, nil
 }
 
+// next waits for a message, for a while.
+func next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Msg, error) {
+	ctx, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	return messages.Next(jetstream.NextContext(ctx))
+}
+
 // note keeps where a key is, or forgets one that is gone.
 func (d *driver) note(found map[string]uint64, tenant storage.Tenant, message jetstream.Msg, seq uint64) error {
-	name := strings.TrimPrefix(message.Subject(), "$KV."+tenant.Schema+".")
+	name := strings.TrimPrefix(message.Subject(), bucketPrefix(tenant))
 	gone := message.Headers().Get(operationHeader) != ""
 	key, err := kine.DecodeKey(name)
 	if err != nil {

@@ -114,9 +114,13 @@ func (d *driver) Import(ctx context.Context, tenant storage.Tenant, token string
 	if err := d.admissible(tenant); err != nil {
 		return err
 	}
+	entrance, err := d.entrance(tenant, attempt(token))
+	if err != nil {
+		return d.explain(err, "writing the keys of schema "+tenant.Schema)
+	}
 	messages := make([]*client.Msg, 0, len(entries))
 	for _, e := range entries {
-		message, err := d.message(tenant, e)
+		message, err := d.message(entrance, e)
 		if err != nil {
 			return err
 		}
@@ -125,7 +129,7 @@ func (d *driver) Import(ctx context.Context, tenant storage.Tenant, token string
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
 	held := false
-	err := d.inside(ctx, tenant, "writing the keys of schema "+tenant.Schema, func(have *jwt.AccountClaims, js jetstream.JetStream) error {
+	err = d.inside(ctx, tenant, "writing the keys of schema "+tenant.Schema, func(have *jwt.AccountClaims, js jetstream.JetStream) error {
 		if held = holder(have) == attempt(token); !held {
 			return nil
 		}
@@ -145,9 +149,9 @@ func (d *driver) Import(ctx context.Context, tenant storage.Tenant, token string
 }
 
 // message writes an entry as kine does one that is created.
-func (d *driver) message(tenant storage.Tenant, e storage.Entry) (*client.Msg, error) {
+func (d *driver) message(entrance string, e storage.Entry) (*client.Msg, error) {
 	row := kine.Rows([]storage.Entry{e})[0]
-	out := client.NewMsg(subject(tenant, row.Name))
+	out := client.NewMsg(entrance + kine.EncodeKey(row.Name))
 	if len(out.Subject) > subjectMost {
 		return nil, storage.Errorf(storage.ReasonInvalid, "key %q is too long for NATS", row.Name)
 	}
@@ -203,6 +207,10 @@ func (d *driver) Raise(ctx context.Context, tenant storage.Tenant, to int64) err
 		if err != nil || s == nil {
 			return err
 		}
+		entrance, err := d.entrance(tenant, holder(have))
+		if err != nil {
+			return err
+		}
 		at := int64(s.CachedInfo().State.LastSeq)
 		if at < to && holder(have) != "" {
 			jumped, err := jump(ctx, s, tenant, to)
@@ -218,11 +226,11 @@ func (d *driver) Raise(ctx context.Context, tenant storage.Tenant, to int64) err
 				d.config.Name, tenant.Schema, to-at, at, to, raiseLimit)
 		}
 		for ; at < to; at += raiseAtOnce {
-			if err := fill(ctx, js, tenant, min(raiseAtOnce, to-at)); err != nil {
+			if err := fill(ctx, js, entrance, min(raiseAtOnce, to-at)); err != nil {
 				return err
 			}
 		}
-		return compact(ctx, js, s, tenant, to)
+		return compact(ctx, js, s, tenant, entrance, to)
 	})
 }
 
@@ -230,8 +238,7 @@ func (d *driver) Raise(ctx context.Context, tenant storage.Tenant, to int64) err
 // purge that is late takes nothing away: what a tenant writes is behind where its
 // bucket was raised to, and the revisions of its stores only rise.
 func jump(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, to int64) (bool, error) {
-	own := "$KV." + tenant.Schema + "." + kine.MetaKeys
-	info, err := s.Info(ctx, jetstream.WithSubjectFilter(own))
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(bucketPrefix(tenant)+kine.MetaKeys))
 	if err != nil {
 		return false, err
 	}
@@ -246,10 +253,10 @@ func jump(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, to int
 }
 
 // fill writes messages that say nothing.
-func fill(ctx context.Context, js jetstream.JetStream, tenant storage.Tenant, n int64) error {
+func fill(ctx context.Context, js jetstream.JetStream, entrance string, n int64) error {
 	futures := make([]jetstream.PubAckFuture, 0, n)
 	for range n {
-		future, err := js.PublishMsgAsync(gap(tenant))
+		future, err := js.PublishMsgAsync(gap(entrance))
 		if err != nil {
 			return err
 		}
@@ -260,9 +267,9 @@ func fill(ctx context.Context, js jetstream.JetStream, tenant storage.Tenant, n 
 
 // compact notes that what is older than a revision is gone, where kine looks when
 // it starts: a number of the note itself, and the revision.
-func compact(ctx context.Context, js jetstream.JetStream, s jetstream.Stream, tenant storage.Tenant, to int64) error {
-	name, version := subject(tenant, kine.APICompactKey), int64(0)
-	had, err := s.GetLastMsgForSubject(ctx, name)
+func compact(ctx context.Context, js jetstream.JetStream, s jetstream.Stream, tenant storage.Tenant, entrance string, to int64) error {
+	name, version := kine.EncodeKey(kine.APICompactKey), int64(0)
+	had, err := s.GetLastMsgForSubject(ctx, bucketPrefix(tenant)+name)
 	switch {
 	case err == nil && had.Header.Get(operationHeader) == "":
 		change, err := kine.DecodeChange(had.Data)
@@ -278,7 +285,7 @@ func compact(ctx context.Context, js jetstream.JetStream, s jetstream.Stream, te
 	case err != nil && !errors.Is(err, jetstream.ErrMsgNotFound):
 		return err
 	}
-	note := client.NewMsg(name)
+	note := client.NewMsg(entrance + name)
 	note.Data, err = kine.Change{Create: true, KV: &kine.KeyValue{
 		Key: kine.APICompactKey, Value: fmt.Appendf(nil, "%d|%d", version+1, to),
 	}}.Encode()

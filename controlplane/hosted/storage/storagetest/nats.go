@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage"
@@ -36,7 +37,7 @@ type NATS struct {
 	folders []string
 
 	mu      sync.Mutex
-	clients map[string]*session
+	clients map[string]*nats.Conn
 }
 
 // natsConfig is what an administrator writes. Its values are addresses and files.
@@ -63,7 +64,7 @@ func StartNATS(t testing.TB, servers int) *NATS {
 func StartNATSWith(t testing.TB, servers int, changes *strings.Replacer) *NATS {
 	t.Helper()
 	dir := t.TempDir()
-	n := &NATS{Authority: NewAuthority(t), clients: map[string]*session{}, operator: newKey(t, nkeys.CreateOperator), signing: newKey(t, nkeys.CreateOperator)}
+	n := &NATS{Authority: NewAuthority(t), clients: map[string]*nats.Conn{}, operator: newKey(t, nkeys.CreateOperator), signing: newKey(t, nkeys.CreateOperator)}
 	certificate, private := n.Certificate(t, "nats")
 	for name, content := range map[string][]byte{"ca.crt": n.CA, "server.crt": certificate, "server.key": private} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {

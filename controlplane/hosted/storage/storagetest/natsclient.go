@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,54 +17,13 @@ import (
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/storage/kine"
 )
 
-// session is a connection, and a channel that is closed when the server refuses
-// something: to a client that waits for an answer that is silence.
-type session struct {
-	*nats.Conn
-	mu      sync.Mutex
-	refused chan struct{}
-}
-
-// patience ends with the next refusal.
-func (s *session) patience() (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	s.mu.Lock()
-	refused := s.refused
-	s.mu.Unlock()
-	go func() {
-		select {
-		case <-refused:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
-}
-
-func (s *session) notice(_ *nats.Conn, _ *nats.Subscription, err error) {
-	if errors.Is(err, nats.ErrPermissionViolation) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		close(s.refused)
-		s.refused = make(chan struct{})
-	}
-}
-
 // Connect logs in with a credentials file. Connections last until the test ends,
 // or the server ends them.
 func (n *NATS) Connect(file []byte) (*nats.Conn, error) {
-	s, err := n.session(file)
-	if err != nil {
-		return nil, err
-	}
-	return s.Conn, nil
-}
-
-func (n *NATS) session(file []byte) (*session, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if s := n.clients[string(file)]; s != nil && s.IsConnected() {
-		return s, nil
+	if nc := n.clients[string(file)]; nc != nil && nc.IsConnected() {
+		return nc, nil
 	}
 	pair, err := tls.X509KeyPair(n.Config.Certificate, n.Config.Key)
 	if err != nil {
@@ -73,19 +31,21 @@ func (n *NATS) session(file []byte) (*session, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(n.certificate)
-	s := &session{refused: make(chan struct{})}
-	s.Conn, err = nats.Connect("nats://"+strings.Join(n.Config.Endpoints, ",nats://"), nats.UserCredentialBytes(file), nats.NoReconnect(),
-		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}), nats.ErrorHandler(s.notice))
-	if err != nil {
-		return nil, err
+	nc, err := nats.Connect("nats://"+strings.Join(n.Config.Endpoints, ",nats://"), nats.UserCredentialBytes(file), nats.NoReconnect(),
+		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, Certificates: []tls.Certificate{pair}}), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	if err == nil {
+		n.clients[string(file)] = nc
 	}
-	n.clients[string(file)] = s
-	return s, nil
+	return nc, err
 }
 
 // bucket opens the bucket that a key is in, and returns the key's name there.
-func (s *session) bucket(ctx context.Context, key string) (jetstream.KeyValue, string, error) {
-	js, err := jetstream.New(s.Conn)
+func (n *NATS) bucket(ctx context.Context, credentials storage.Credentials, key string) (jetstream.KeyValue, string, error) {
+	nc, err := n.Connect(credentials.Login)
+	if err != nil {
+		return nil, "", err
+	}
+	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, "", err
 	}
@@ -96,13 +56,9 @@ func (s *session) bucket(ctx context.Context, key string) (jetstream.KeyValue, s
 
 // Put implements Store: as kine does.
 func (n *NATS) Put(_ storage.Tenant, credentials storage.Credentials, key, value string) error {
-	s, err := n.session(credentials.Login)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := s.patience()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	bucket, name, err := s.bucket(ctx, key)
+	bucket, name, err := n.bucket(ctx, credentials, key)
 	if err != nil {
 		return err
 	}
@@ -120,13 +76,9 @@ func (n *NATS) Put(_ storage.Tenant, credentials storage.Credentials, key, value
 
 // Value implements Store.
 func (n *NATS) Value(_ storage.Tenant, credentials storage.Credentials, key string) (string, error) {
-	s, err := n.session(credentials.Login)
-	if err != nil {
-		return "", err
-	}
-	ctx, cancel := s.patience()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	bucket, name, err := s.bucket(ctx, key)
+	bucket, name, err := n.bucket(ctx, credentials, key)
 	if err != nil {
 		return "", err
 	}
