@@ -39,6 +39,8 @@ type listing struct {
 	created time.Time
 	last    uint64
 	keys    []place
+	// odd is what else there is that a move would leave behind.
+	odd error
 }
 
 // place is where the last value of a key is, which is relative to kine.Prefix.
@@ -48,24 +50,25 @@ type place struct {
 }
 
 // list returns the keys of a tenant in order.
-func (d *driver) list(ctx context.Context, s jetstream.Stream, tenant storage.Tenant) ([]place, error) {
+func (d *driver) list(ctx context.Context, s jetstream.Stream, tenant storage.Tenant) (listing, error) {
 	info := s.CachedInfo()
 	d.mu.Lock()
 	known, ok := d.lists[tenant.Schema]
 	d.mu.Unlock()
 	if ok && known.created.Equal(info.Created) && known.last == info.State.LastSeq {
-		return known.keys, nil
+		return known, nil
 	}
 	if info.State.Msgs == 0 {
-		return nil, nil
+		return listing{}, nil
 	}
-	keys, err := d.heads(ctx, s, tenant)
+	found, err := d.heads(ctx, s, tenant)
 	for tries := 1; errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && tries < walks; tries++ {
-		keys, err = d.heads(ctx, s, tenant)
+		found, err = d.heads(ctx, s, tenant)
 	}
 	if err != nil {
-		return nil, err
+		return found, err
 	}
+	found.created, found.last = info.Created, info.State.LastSeq
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.lists) >= listings {
@@ -74,8 +77,8 @@ func (d *driver) list(ctx context.Context, s jetstream.Stream, tenant storage.Te
 	if d.lists == nil {
 		d.lists = map[string]listing{}
 	}
-	d.lists[tenant.Schema] = listing{info.Created, info.State.LastSeq, keys}
-	return keys, nil
+	d.lists[tenant.Schema] = found
+	return found, nil
 }
 
 // unlist frees what list has kept.
@@ -88,40 +91,40 @@ func (d *driver) unlist(tenant storage.Tenant) {
 // heads reads the head of the last message of each key. A server that follows the
 // one that writes may be behind, so it goes on to the last sequence that this one
 // has told. The message with it is there: it is the last of its key.
-func (d *driver) heads(ctx context.Context, s jetstream.Stream, tenant storage.Tenant) ([]place, error) {
+func (d *driver) heads(ctx context.Context, s jetstream.Stream, tenant storage.Tenant) (listing, error) {
+	var out listing
 	consumer, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubjects: []string{bucketPrefix(tenant) + ">"}, HeadersOnly: true, InactiveThreshold: time.Minute,
 	})
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	messages, err := consumer.Messages(jetstream.PullExpiry(quiet), jetstream.PullHeartbeat(pulse))
 	if err != nil {
-		return nil, err
+		return out, err
 	}
 	defer messages.Stop()
 	found := map[string]uint64{}
 	for last := s.CachedInfo().State.LastSeq; ; {
 		message, err := next(ctx, messages)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		about, err := message.Metadata()
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		if err := d.note(found, tenant, message, about.Sequence.Stream); err != nil {
-			return nil, err
+			out.odd = err
 		}
 		if about.Sequence.Stream >= last {
 			break
 		}
 	}
-	out := make([]place, 0, len(found))
 	for key, seq := range found {
-		out = append(out, place{key, seq})
+		out.keys = append(out.keys, place{key, seq})
 	}
-	slices.SortFunc(out, func(a, b place) int { return cmp.Compare(a.key, b.key) })
+	slices.SortFunc(out.keys, func(a, b place) int { return cmp.Compare(a.key, b.key) })
 	return out, nil
 }
 
@@ -132,7 +135,8 @@ func next(ctx context.Context, messages jetstream.MessagesContext) (jetstream.Ms
 	return messages.Next(jetstream.NextContext(ctx))
 }
 
-// note keeps where a key is, or forgets one that is gone.
+// note keeps where a key is, or forgets one that is gone. The error is about what
+// is no key of kube-apiserver.
 func (d *driver) note(found map[string]uint64, tenant storage.Tenant, message jetstream.Msg, seq uint64) error {
 	name := strings.TrimPrefix(message.Subject(), bucketPrefix(tenant))
 	gone := message.Headers().Get(operationHeader) != ""
@@ -157,7 +161,7 @@ func (d *driver) note(found map[string]uint64, tenant storage.Tenant, message je
 
 // read returns the entries at some places, without those that were deleted or have
 // expired since.
-func (d *driver) read(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, places []place) ([]storage.Entry, error) {
+func (d *driver) read(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, places []place, strict bool) ([]storage.Entry, error) {
 	found := make([]*storage.Entry, len(places))
 	failed := make([]error, readers)
 	work := make(chan int)
@@ -167,7 +171,7 @@ func (d *driver) read(ctx context.Context, s jetstream.Stream, tenant storage.Te
 			defer func() { done <- struct{}{} }()
 			for i := range work {
 				if failed[r] == nil {
-					found[i], failed[r] = d.entry(ctx, s, tenant, places[i])
+					found[i], failed[r] = d.entry(ctx, s, tenant, places[i], strict)
 				}
 			}
 		}()
@@ -192,8 +196,9 @@ func (d *driver) read(ctx context.Context, s jetstream.Stream, tenant storage.Te
 }
 
 // entry reads one message, which is addressed by its sequence: a server that is
-// behind has none, and not an older one.
-func (d *driver) entry(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, at place) (*storage.Entry, error) {
+// behind has none, and not an older one. Only when it is strict it fails for one
+// that kine has not written.
+func (d *driver) entry(ctx context.Context, s jetstream.Stream, tenant storage.Tenant, at place, strict bool) (*storage.Entry, error) {
 	message, err := s.GetMsg(ctx, at.seq)
 	for tries := 1; errors.Is(err, jetstream.ErrMsgNotFound) && tries < attempts; tries++ {
 		select {
@@ -209,6 +214,9 @@ func (d *driver) entry(ctx context.Context, s jetstream.Stream, tenant storage.T
 	change, err := kine.DecodeChange(message.Data)
 	if err == nil && change.KV.Key != kine.Prefix+at.key {
 		err = errors.New("it is about another key")
+	}
+	if err != nil && !strict {
+		return nil, nil
 	}
 	if err != nil {
 		return nil, storage.Errorf(storage.ReasonInvalid, "schema %s in DataStore %s: the value of key %q was not written by kine: %v; delete it",

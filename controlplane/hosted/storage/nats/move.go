@@ -76,6 +76,8 @@ func (d *driver) open(ctx context.Context, js jetstream.JetStream, tenant storag
 }
 
 // Page implements storage.Mover. There is nothing in an account that does not exist.
+// What must not be there is refused while it is held, which it is for a copy: of
+// others it is asked whether they are empty, before they are emptied.
 func (d *driver) Page(ctx context.Context, tenant storage.Tenant, after string, limit int) (storage.Page, error) {
 	page := storage.Page{Last: after}
 	if err := d.admissible(tenant); err != nil {
@@ -83,16 +85,20 @@ func (d *driver) Page(ctx context.Context, tenant storage.Tenant, after string, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, moveTimeout)
 	defer cancel()
-	err := d.inside(ctx, tenant, "reading the keys of schema "+tenant.Schema, func(_ *jwt.AccountClaims, js jetstream.JetStream) error {
+	err := d.inside(ctx, tenant, "reading the keys of schema "+tenant.Schema, func(have *jwt.AccountClaims, js jetstream.JetStream) error {
 		s, err := d.open(ctx, js, tenant)
 		if err != nil || s == nil {
 			return err
 		}
-		keys, err := d.list(ctx, s, tenant)
+		found, err := d.list(ctx, s, tenant)
 		if err != nil {
 			return err
 		}
-		keys = behind(keys, after)
+		strict := holder(have) != ""
+		if strict && found.odd != nil {
+			return found.odd
+		}
+		keys := behind(found.keys, after)
 		if page.More = len(keys) > limit; page.More {
 			keys = keys[:limit]
 		} else {
@@ -101,7 +107,7 @@ func (d *driver) Page(ctx context.Context, tenant storage.Tenant, after string, 
 		if len(keys) > 0 {
 			page.Last = keys[len(keys)-1].key
 		}
-		page.Entries, err = d.read(ctx, s, tenant, keys)
+		page.Entries, err = d.read(ctx, s, tenant, keys, strict)
 		return err
 	})
 	return page, err

@@ -171,6 +171,34 @@ func TestInterruptedFreeze(t *testing.T) {
 	}
 }
 
+// An account of an earlier release has no key of the engine's before the next pass.
+func TestMovesFromEarlierReleases(t *testing.T) {
+	s := settle(t, func(*storage.NATS) {})
+	token, err := jwt.ParseDecoratedJWT(s.credentials.Login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user, err := jwt.DecodeUserClaims(token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.server.Edit(t, "s", func(c *jwt.AccountClaims) {
+		c.SigningKeys = jwt.SigningKeys{}
+		c.SigningKeys.Add(user.Issuer)
+	})
+	if at, err := s.m.Position(t.Context(), s.tn); err != nil || at.Revision != 1 {
+		t.Errorf("position %+v, %v", at, err)
+	}
+	if err := s.nc.FlushTimeout(5 * time.Second); err != nil {
+		t.Errorf("the tenant's connection: %v", err)
+	}
+	// It is nobody else's business.
+	at, err := s.m.Position(t.Context(), storage.Tenant{Owner: "a/other", Schema: "s", User: "u"})
+	if err != nil || at.Revision != 0 {
+		t.Errorf("another's position: %+v, %v", at, err)
+	}
+}
+
 // What is not as kine makes it is refused by name.
 func TestRefusedBuckets(t *testing.T) {
 	settings := func(change func(*jetstream.StreamConfig)) func(*testing.T, *tenancy) error {
@@ -214,6 +242,9 @@ func TestRefusedBuckets(t *testing.T) {
 			s := settle(t, func(*storage.NATS) {})
 			if err := c.do(t, s); err != nil {
 				t.Fatal(err)
+			}
+			if page, err := s.m.Page(t.Context(), s.tn, "", 10); err != nil || page.Last == "" {
+				t.Errorf("whether there is something: %+v, %v", page, err)
 			}
 			_, err := s.m.Freeze(t.Context(), s.tn, "x")
 			if err == nil {
