@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	client "github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -33,11 +34,55 @@ func TestMoverContractInCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts six servers")
 	}
-	side := func() storagetest.Harness {
+	side := func() (*storagetest.NATS, storagetest.Harness) {
 		server := storagetest.StartNATS(t, 3)
-		return harness(server, changed(t, server, func(n *storage.NATS) { n.Replicas = 3 }))
+		return server, harness(server, changed(t, server, func(n *storage.NATS) { n.Replicas = 3 }))
 	}
-	storagetest.RunMover(t, storagetest.MoveHarness{Source: side(), Target: side()})
+	_, source := side()
+	server, target := side()
+	storagetest.RunMover(t, storagetest.MoveHarness{Source: source, Target: target})
+	t.Run("jump", func(t *testing.T) { jumpsEverywhere(t, server, target.Driver.(storage.Mover)) })
+}
+
+// jumpsEverywhere looks at what each server has after a bucket has jumped.
+func jumpsEverywhere(t *testing.T, server *storagetest.NATS, m storage.Mover) {
+	tn := storage.Tenant{Owner: "a/jumps", Schema: "jumps", User: "jumps"}
+	ensure(t, m, tn)
+	if _, err := m.Freeze(t.Context(), tn, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Raise(t.Context(), tn, 1<<40); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Import(t.Context(), tn, "x", []storage.Entry{{Key: "k", Value: []byte("1")}}); err != nil {
+		t.Fatal(err)
+	}
+	at, err := m.Position(t.Context(), tn)
+	if err != nil || at.Revision < 1<<40 {
+		t.Fatalf("at %d, %v", at.Revision, err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; {
+		same := 0
+		for _, s := range server.Servers {
+			info, err := s.Jsz(&natsserver.JSzOptions{Accounts: true, Streams: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, account := range info.AccountDetails {
+				for _, stream := range account.Streams {
+					if stream.Name == "KV_jumps" && stream.State.LastSeq == uint64(at.Revision) && stream.State.Msgs == 3 {
+						same++
+					}
+				}
+			}
+		}
+		if same == len(server.Servers) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d of %d servers are at %d", same, len(server.Servers), at.Revision)
+		}
+	}
 }
 
 // tenancy is a tenant with one key, and its connection.
