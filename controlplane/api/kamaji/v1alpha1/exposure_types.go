@@ -3,7 +3,10 @@
 package v1alpha1
 
 import (
+	"time"
+
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -162,4 +165,25 @@ type KamajiGatewaySpec struct {
 	// nodes trust.
 	// +optional
 	PublicCertificate *PublicCertificate `json:"publicCertificate,omitempty"`
+
+	// wake lets clients that prove who they are wake a control plane whose replicas are 0.
+	// Without it such a control plane sleeps until replicas is raised.
+	// +optional
+	Wake *WakeSpec `json:"wake,omitempty"`
+}
+
+// DefaultWakeFor is how long a control plane stays awake when nothing else is said.
+const DefaultWakeFor = time.Hour
+
+// WakeSpec is how a sleeping control plane is woken by a connection.
+type WakeSpec struct {
+	// for is how long the control plane stays awake after a client has woken it, 1h
+	// by default. It goes back to sleep then, in use or not, and can be woken again.
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=16
+	// +kubebuilder:validation:Pattern=`^([0-9]+(h|m|s))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m')",message="for must be 1m or more: to start takes some seconds by itself"
+	// +kubebuilder:default="1h"
+	// +optional
+	For *metav1.Duration `json:"for,omitempty"`
 }

@@ -8,6 +8,11 @@ const (
 	// Its presence is enough.
 	PausedAnnotation = "kamaji.clastix.io/paused"
 
+	// AwakeUntilAnnotation on a TenantControlPlane with spec.controlPlane.kamajiGateway.wake
+	// is until when it is awake although its replicas are 0 (RFC 3339). Clients that
+	// wake it have it written; whoever may write the object may do so, too.
+	AwakeUntilAnnotation = "kamaji.clastix.io/awake-until"
+
 	// ChecksumAnnotation holds the hash of the data of a managed Secret or ConfigMap.
 	ChecksumAnnotation = "kamaji.clastix.io/checksum"
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Defaults of fields that may be absent in objects that no API server has defaulted.
@@ -33,12 +34,45 @@ func (t *TenantControlPlane) Port() int32 {
 	return t.Spec.NetworkProfile.Port
 }
 
-// Replicas is the wanted number of pods.
+// Replicas is the number of pods in the spec; see ReplicasAt for a control plane that clients can wake.
 func (t *TenantControlPlane) Replicas() int32 {
 	if t.Spec.ControlPlane.Deployment.Replicas == nil {
 		return DefaultReplicas
 	}
 	return *t.Spec.ControlPlane.Deployment.Replicas
+}
+
+// ReplicasAt is the wanted number of pods at a time: one at least while a control plane is awake that a client has woken.
+func (t *TenantControlPlane) ReplicasAt(now time.Time) int32 {
+	if replicas := t.Replicas(); replicas > 0 || !now.Before(t.AwakeUntil()) {
+		return replicas
+	}
+	return 1
+}
+
+// WakeFor is how long a client that proves who it is wakes the control plane for, 0 if it can't.
+func (t *TenantControlPlane) WakeFor() time.Duration {
+	gateway := t.Spec.ControlPlane.KamajiGateway
+	switch {
+	case gateway == nil || gateway.Wake == nil:
+		return 0
+	case gateway.Wake.For == nil:
+		return DefaultWakeFor
+	}
+	return gateway.Wake.For.Duration
+}
+
+// AwakeUntil is until when a client has woken the control plane, zero if none has or none may. A time that can't be
+// read wakes nothing.
+func (t *TenantControlPlane) AwakeUntil() time.Time {
+	if t.WakeFor() == 0 {
+		return time.Time{}
+	}
+	until, err := time.Parse(time.RFC3339, t.Annotations[AwakeUntilAnnotation])
+	if err != nil {
+		return time.Time{}
+	}
+	return until
 }
 
 // ClusterDomain is the DNS domain of the tenant's Services.
