@@ -27,6 +27,7 @@ var behaviours = []struct {
 	{"endpoints change under open streams", endpointsChange},
 	{"an endpoint that is down is passed over", endpointDown},
 	{"a tenant without endpoints is refused at once", asleep},
+	{"clients with a name reach the activator of a tenant without endpoints", awaited},
 	{"tenants come and go alone", comeAndGo},
 	{"draining takes no more and cuts nothing", draining},
 }
@@ -259,6 +260,50 @@ func asleep(t *testing.T, p plane) {
 	w.set(t, n.Tenant, n.backends)
 	for _, v := range ways {
 		until(t, "the tenant is awake", func() bool { _, got := connect(t, v); return got == "a apiserver" })
+	}
+}
+
+// awaited is about a control plane that a connection can wake: the activator answers for its API server while that takes none, to those who
+// say by a name which tenant they want.
+func awaited(t *testing.T, p plane) {
+	w := newWorld(t)
+	w.newActivator(t)
+	n, other := w.newTenant(t, "a"), w.newTenant(t, "b")
+	n.Wake = true
+	w.set(t, n.Tenant, route.Backends{})
+	w.set(t, other.Tenant, route.Backends{})
+	p.start(t, w)
+	named := []visit{{to: w.public(), name: n.Hostname}, {to: w.public(), name: n.AdditionalHostnames[0]}, {to: w.private(), name: n.Hostname}}
+	for _, v := range named {
+		open(t, v, "activator")
+	}
+	for what, v := range map[string]visit{
+		"a pod's connection":             {to: w.own(n.Tenant)},
+		"a name at the tenant's port":    {to: w.own(n.Tenant), name: n.Hostname},
+		"the tenant's address":           {to: w.address(n.Tenant), name: n.Hostname},
+		"an agent's connection":          {to: w.private(), name: n.Hostname, protocols: agent},
+		"one to a tenant without waking": {to: w.public(), name: other.Hostname},
+	} {
+		if _, got := connect(t, v); got != "" {
+			t.Errorf("%s reaches %s", what, got)
+		}
+	}
+	w.set(t, n.Tenant, n.backends)
+	for _, v := range named {
+		until(t, "the tenant is awake", func() bool { _, got := connect(t, v); return got == "a apiserver" })
+	}
+	kept := open(t, named[0], "a apiserver")
+	n.backends[route.PortAPIServer][0].Draining = true
+	w.set(t, n.Tenant, n.backends)
+	until(t, "it falls asleep", func() bool { _, got := connect(t, named[0]); return got == "activator" })
+	if !kept.alive() {
+		t.Error("a stream of an API server that ends was cut")
+	}
+	n.Wake = false
+	w.set(t, n.Tenant, n.backends)
+	until(t, "connections wake it no more", func() bool { _, got := connect(t, named[0]); return got == "" })
+	if !kept.alive() {
+		t.Error("that connections wake it no more has cut a stream")
 	}
 }
 

@@ -33,13 +33,14 @@ func TestEnvoyLeadsWhereTheEmbeddedDataPlaneLeads(t *testing.T) {
 
 func agree(t *testing.T, random *rand.Rand) {
 	w := newWorld(t)
+	activator := w.newActivator(t)
 	tenants := make([]*tenant, randomTenants)
 	for i := range tenants {
 		tenants[i] = w.randomTenant(t, random, i)
 	}
-	e := interpret(t, w.gateway, tenants)
+	e := interpret(t, w.gateway, tenants, activator)
 	startEmbedded(t, w)
-	greeters := map[netip.AddrPort]string{}
+	greeters := map[netip.AddrPort]string{netip.AddrPortFrom(activator.Address, activator.Port): "activator"}
 	for _, n := range tenants {
 		for greeting, server := range n.servers {
 			at := server.endpoint()
@@ -67,7 +68,7 @@ func agree(t *testing.T, random *rand.Rand) {
 }
 
 // interpret builds Envoy's resources, as the control plane does.
-func interpret(t testing.TB, gateway route.Gateway, tenants []*tenant) *interpreter {
+func interpret(t testing.TB, gateway route.Gateway, tenants []*tenant, activators ...route.Endpoint) *interpreter {
 	t.Helper()
 	e := &interpreter{
 		t: t, clusters: map[string]*clusterv3.Cluster{}, endpoints: map[string]*endpointv3.ClusterLoadAssignment{},
@@ -87,9 +88,9 @@ func interpret(t testing.TB, gateway route.Gateway, tenants []*tenant) *interpre
 				sources[list][entry] = r.Policy.Sources
 			}
 		}
-		for port, endpoints := range n.backends {
-			name := route.BackendName(n.Namespace, n.Name, port)
-			e.endpoints[name] = xds.Assignment(name, endpoints)
+		for _, group := range n.Groups() {
+			name := route.BackendName(n.Namespace, n.Name, group)
+			e.endpoints[name] = xds.Assignment(name, n.backends.Group(group, activators))
 		}
 	}
 	for list, entries := range sources {
@@ -113,7 +114,7 @@ func (w *world) randomTenant(t testing.TB, random *rand.Rand, i int) *tenant {
 			n.backends[port] = nil
 		}
 	}
-	n.PrivateOnly = random.IntN(4) == 0
+	n.PrivateOnly, n.Wake = random.IntN(4) == 0, random.IntN(2) == 0
 	n.Public.Sources, n.Private.Sources = randomNetworks(random), randomNetworks(random)
 	if random.IntN(3) == 0 {
 		n.AdditionalHostnames = nil

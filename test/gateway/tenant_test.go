@@ -44,6 +44,14 @@ func (w *world) newTenant(t testing.TB, name string) *tenant {
 	return n
 }
 
+// newActivator has a server that takes connections to sleeping tenants.
+func (w *world) newActivator(t testing.TB) route.Endpoint {
+	t.Helper()
+	at := newGreeter(t, "activator").endpoint()
+	must(t, w.state.SetActivator([]route.Endpoint{at}))
+	return at
+}
+
 // serve adds an endpoint.
 func (n *tenant) serve(t testing.TB, port, greeting string) *greeter {
 	t.Helper()

@@ -143,7 +143,7 @@ func (g *Gateway) putCluster(c *clusterv3.Cluster) error {
 		settings.Side = upstream.Public
 	}
 	before := g.routes.Lookup([]byte(c.GetName()))
-	moved := before != nil && before.Settings().Backend != settings.Backend
+	moved := before != nil && route.TenantOf(before.Settings().Backend) != route.TenantOf(settings.Backend)
 	g.routes.PutRoute(c.GetName(), settings)
 	if moved {
 		g.relay.CloseGroup(&before.Group) // the name is another tenant's now

@@ -100,6 +100,51 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+// Only a name tells the activator which tenant a connection is for.
+func TestAwaitedIsForNamesOnly(t *testing.T) {
+	tenant := route.Tenant{
+		Namespace: "ns", Name: "c1", Hostname: "c1.example.com", AdditionalHostnames: []string{"api.customer.example"}, Port: 21034,
+		Address: netip.MustParseAddr("10.255.0.7"), Wake: true,
+	}
+	const awaited = "ns/c1/kube-apiserver-or-activator"
+	for _, r := range route.Routes(tenant) {
+		want := r.Key.Host != "" && !r.Key.Konnectivity
+		if got := r.Backend == awaited; got != want {
+			t.Errorf("%s leads to %s", r.Key, r.Backend)
+		}
+	}
+	if !slices.Contains(tenant.Groups(), route.Awaited) || route.TenantOf(awaited) != "ns/c1" {
+		t.Errorf("groups %v, tenant %q", tenant.Groups(), route.TenantOf(awaited))
+	}
+	tenant.Wake = false
+	for _, r := range route.Routes(tenant) {
+		if r.Backend == awaited {
+			t.Errorf("%s of a tenant that no connection wakes leads to the activator", r.Key)
+		}
+	}
+}
+
+func TestAwaitedEndpoints(t *testing.T) {
+	at := func(address string, draining bool) route.Endpoint {
+		return route.Endpoint{Address: netip.MustParseAddr(address), Port: 6443, Draining: draining}
+	}
+	ready, former, activator := at("10.244.0.7", false), at("10.244.0.1", true), at("10.244.9.1", false)
+	for name, tc := range map[string]struct{ own, want []route.Endpoint }{
+		"asleep":                      {nil, []route.Endpoint{activator}},
+		"falling asleep":              {[]route.Endpoint{former}, []route.Endpoint{former, activator}},
+		"awake":                       {[]route.Endpoint{ready}, []route.Endpoint{ready}},
+		"awake, with a former server": {[]route.Endpoint{former, ready}, []route.Endpoint{former, ready}},
+	} {
+		b := route.Backends{route.PortAPIServer: tc.own}
+		if got := b.Group(route.Awaited, []route.Endpoint{activator}); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: got %v, want %v", name, got, tc.want)
+		}
+		if got := b.Group(route.PortAPIServer, []route.Endpoint{activator}); !slices.Equal(got, tc.own) {
+			t.Errorf("%s: the API server's are %v", name, got)
+		}
+	}
+}
+
 func TestSortSources(t *testing.T) {
 	var in []netip.Prefix
 	for _, p := range []string{"192.0.2.77/24", "10.1.0.0/16", "fd00::/8", "10.0.0.0/8", "192.0.2.0/24", "fd00:1::/32", "10.255.255.255/32"} {

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,6 +17,10 @@ const (
 	// PortKonnectivity is where konnectivity-server takes agents.
 	PortKonnectivity = "konnectivity-server"
 )
+
+// Awaited names the group of endpoints of a tenant that a connection can wake: those of PortAPIServer while one of them takes
+// connections, and else the activator's, which is a server of ours that answers in their place.
+const Awaited = "kube-apiserver-or-activator"
 
 // Gateway is the part of a gateway that all its tenants share.
 type Gateway struct {
@@ -61,6 +66,9 @@ type Tenant struct {
 	Address netip.Addr
 	// PrivateOnly tenants have no route on the public listener.
 	PrivateOnly bool
+	// Wake leads connections by host name to the activator while no API server takes any. It picks the tenant by that name, which
+	// connections to the tenant's own port or address don't have to send.
+	Wake bool
 	// Public and Private say who may connect, by listener.
 	Public, Private Policy
 }
@@ -122,6 +130,19 @@ type Endpoint struct {
 // Backends are the endpoints of one tenant's Service by the name of its port.
 type Backends map[string][]Endpoint
 
+// Group is one of Tenant.Groups. Activator are the endpoints of the activator.
+func (b Backends) Group(name string, activator []Endpoint) []Endpoint {
+	own := b[name]
+	if name != Awaited {
+		return own
+	}
+	own = b[PortAPIServer]
+	if slices.ContainsFunc(own, func(e Endpoint) bool { return !e.Draining }) {
+		return own
+	}
+	return SortEndpoints(slices.Concat(own, activator))
+}
+
 // Route sends the connections of Key to the endpoints of Backend.
 type Route struct {
 	Key Key
@@ -137,9 +158,26 @@ func (r Route) Equal(o Route) bool {
 }
 
 // BackendName names the group of endpoints of one port of a tenant's Service: <namespace>/<tenant>/<port name>. It is the name
-// of the xDS ClusterLoadAssignment that all routes to these endpoints share.
+// of the xDS ClusterLoadAssignment that all routes to these endpoints share. Awaited takes the place of a port name.
 func BackendName(namespace, tenant, port string) string {
 	return namespace + "/" + tenant + "/" + port
+}
+
+// TenantOf is the tenant in a BackendName, <namespace>/<tenant>.
+func TenantOf(backend string) string {
+	if i := strings.LastIndexByte(backend, '/'); i > 0 {
+		return backend[:i]
+	}
+	return backend
+}
+
+// Groups are the groups of endpoints that a tenant has: the names of ports, and Awaited for one that can be woken.
+func (t Tenant) Groups() []string {
+	groups := []string{PortAPIServer, PortKonnectivity}
+	if t.Wake {
+		groups = append(groups, Awaited)
+	}
+	return groups
 }
 
 // Routes lists what the gateway does for a tenant, sorted by the name of the key: its host name, own port and own address, each with and
@@ -147,8 +185,12 @@ func BackendName(namespace, tenant, port string) string {
 func Routes(t Tenant) []Route {
 	api := BackendName(t.Namespace, t.Name, PortAPIServer)
 	konnectivity := BackendName(t.Namespace, t.Name, PortKonnectivity)
+	named := api
+	if t.Wake {
+		named = BackendName(t.Namespace, t.Name, Awaited)
+	}
 	routes := []Route{
-		{HostKey(Private, t.Hostname, false), api, t.Private},
+		{HostKey(Private, t.Hostname, false), named, t.Private},
 		{HostKey(Private, t.Hostname, true), konnectivity, t.Private},
 		{PortKey(t.Port, false), api, t.Private},
 		{PortKey(t.Port, true), konnectivity, t.Private},
@@ -160,10 +202,10 @@ func Routes(t Tenant) []Route {
 	}
 	if !t.PrivateOnly {
 		routes = append(routes,
-			Route{HostKey(Public, t.Hostname, false), api, t.Public},
+			Route{HostKey(Public, t.Hostname, false), named, t.Public},
 			Route{HostKey(Public, t.Hostname, true), konnectivity, t.Public})
 		for _, host := range t.AdditionalHostnames {
-			routes = append(routes, Route{HostKey(Public, host, false), api, t.Public})
+			routes = append(routes, Route{HostKey(Public, host, false), named, t.Public})
 		}
 	}
 	slices.SortFunc(routes, func(a, b Route) int { return cmp.Compare(a.Key.String(), b.Key.String()) })

@@ -10,9 +10,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/route"
 )
 
 // shards is the number of maps that the table is split into. A change copies one of them, so that
@@ -132,7 +133,7 @@ func (s *Set) RemoveBackend(name string) {
 func (s *Set) backend(name string) *Backend {
 	b := s.backends[name]
 	if b == nil {
-		b = &Backend{name: name, tunnels: map[tunnel]int{}, Account: s.accounts.open(tenantOf(name))}
+		b = &Backend{name: name, tunnels: map[tunnel]int{}, Account: s.accounts.open(route.TenantOf(name))}
 		s.backends[name] = b
 	}
 	return b
@@ -160,12 +161,4 @@ func (s *Set) swap(name string, change func(map[string]*Route)) {
 	}
 	change(changed)
 	shard.Store(&changed)
-}
-
-// tenantOf is the tenant that a backend belongs to: its name without the last part (route.BackendName).
-func tenantOf(backend string) string {
-	if i := strings.LastIndexByte(backend, '/'); i > 0 {
-		return backend[:i]
-	}
-	return backend
 }

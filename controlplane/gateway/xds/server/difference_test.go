@@ -97,6 +97,17 @@ func TestATenantIsServedByItsOwnResourcesOnly(t *testing.T) {
 	tenant.Private.MaxConnections = 100
 	step("an address and a limit", func() { set(t, s, tenant, apiserver("10.244.0.2", "10.244.0.3")) })
 	step("nothing", func() { set(t, s, tenant, apiserver("10.244.0.2", "10.244.0.3")) })
+	tenant.Wake = true
+	step("connections may wake it", func() { set(t, s, tenant, apiserver("10.244.0.2", "10.244.0.3")) })
+	step("an activator while it is awake", func() { must(t, s.SetActivator(activators("10.244.9.1"))) })
+	step("it sleeps", func() { set(t, s, tenant, nil) })
+	step("an activator more", func() { must(t, s.SetActivator(activators("10.244.9.2", "10.244.9.1"))) })
+	step("the same activators", func() { must(t, s.SetActivator(activators("10.244.9.1", "10.244.9.2"))) })
+	step("it wakes", func() { set(t, s, tenant, apiserver("10.244.0.2")) })
+	tenant.Wake = false
+	step("connections may no longer wake it", func() { set(t, s, tenant, apiserver("10.244.0.2")) })
+	tenant.Wake = true
+	step("they may again", func() { set(t, s, tenant, apiserver("10.244.0.2")) })
 	step("the tenant goes", func() { must(t, s.RemoveTenant("ns", "second")) })
 	golden.Text(t, filepath.Join("testdata", "difference.golden.txt"), report.String())
 	if diff := difference(before, everything(t, s)); len(diff) > 0 {

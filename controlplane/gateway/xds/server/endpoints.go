@@ -4,6 +4,7 @@ package server
 
 import (
 	"net/netip"
+	"slices"
 
 	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/utils/ptr"
@@ -13,12 +14,17 @@ import (
 
 // Backends are the endpoints of a tenant's Service that may have connections: ready ones get new ones, those that still serve while they
 // terminate keep what they have. Ports without a name of ours and addresses that are no IPs are left out.
-func Backends(slices []discoveryv1.EndpointSlice) route.Backends {
+func Backends(list []discoveryv1.EndpointSlice) route.Backends {
+	return backends(list, route.PortAPIServer, route.PortKonnectivity)
+}
+
+// backends are the endpoints by the given names of ports.
+func backends(list []discoveryv1.EndpointSlice, names ...string) route.Backends {
 	backends := route.Backends{}
-	for _, slice := range slices {
+	for _, slice := range list {
 		for _, port := range slice.Ports {
 			name := ptr.Deref(port.Name, "")
-			if port.Port == nil || (name != route.PortAPIServer && name != route.PortKonnectivity) {
+			if port.Port == nil || !slices.Contains(names, name) {
 				continue
 			}
 			for _, endpoint := range slice.Endpoints {

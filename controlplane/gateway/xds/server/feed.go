@@ -38,12 +38,19 @@ type Options struct {
 	Address string
 	// TLS is the server's side of mutual TLS.
 	TLS TLSFiles
+	// Activator is the Service of the activator; without one no connection wakes a tenant.
+	Activator types.NamespacedName
 }
+
+// activatorPort is the name of the port of the activator's Service.
+const activatorPort = "activator"
 
 // feed keeps State equal to the cluster.
 type feed struct {
 	client client.Client
 	state  *State
+	// activator is its Service, zero for none.
+	activator types.NamespacedName
 	// mu spans reading an object and writing it to state, so that an older read never overwrites a newer one.
 	mu sync.Mutex
 }
@@ -54,7 +61,7 @@ type feed struct {
 
 // SetupWithManager adds the xDS server and what feeds it, both without leader election, and returns the state that is served.
 func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) (*State, error) {
-	f := &feed{client: mgr.GetClient(), state: NewState()}
+	f := &feed{client: mgr.GetClient(), state: NewState(), activator: options.Activator}
 	err := mgr.GetFieldIndexer().IndexField(ctx, &discoveryv1.EndpointSlice{}, serviceIndex, func(o client.Object) []string {
 		return []string{o.GetLabels()[discoveryv1.LabelServiceName]}
 	})
@@ -81,7 +88,7 @@ func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) (*
 	return f.state, nil
 }
 
-// tenantOf maps an EndpointSlice to the tenant whose Service it belongs to; the two have the same name.
+// tenantOf maps an EndpointSlice to the tenant whose Service it belongs to; the two have the same name. The activator's is nobody's.
 func tenantOf(_ context.Context, o client.Object) []reconcile.Request {
 	name := o.GetLabels()[discoveryv1.LabelServiceName]
 	if name == "" {
@@ -111,6 +118,11 @@ func (f *feed) reconcileGateway(ctx context.Context, req reconcile.Request) (rec
 func (f *feed) reconcileTenant(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if req.NamespacedName == f.activator {
+		if err := f.readActivator(ctx); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
 	tcp := &kamajiv1alpha1.TenantControlPlane{}
 	if err := f.client.Get(ctx, req.NamespacedName, tcp); apierrors.IsNotFound(err) {
 		return reconcile.Result{}, f.state.RemoveTenant(req.Namespace, req.Name)
@@ -121,15 +133,34 @@ func (f *feed) reconcileTenant(ctx context.Context, req reconcile.Request) (reco
 	if !ok {
 		return reconcile.Result{}, errors.Join(err, f.state.RemoveTenant(req.Namespace, req.Name))
 	}
-	slices := &discoveryv1.EndpointSliceList{}
-	if err := f.client.List(ctx, slices, client.InNamespace(req.Namespace), client.MatchingFields{serviceIndex: req.Name}); err != nil {
-		return reconcile.Result{}, fmt.Errorf("reading EndpointSlices of %s: %w", req, err)
+	t.Wake = t.Wake && f.activator.Name != ""
+	slices, err := f.slices(ctx, req.NamespacedName)
+	if err != nil {
+		return reconcile.Result{}, err
 	}
-	refused, err := f.state.SetTenant(t, Backends(slices.Items))
+	refused, err := f.state.SetTenant(t, Backends(slices))
 	if len(refused) > 0 {
 		log.FromContext(ctx).Info("routes belong to another tenant", "routes", refused)
 	}
 	return reconcile.Result{}, err
+}
+
+// readActivator takes over where the activator is. f.mu must be held.
+func (f *feed) readActivator(ctx context.Context) error {
+	slices, err := f.slices(ctx, f.activator)
+	if err != nil {
+		return err
+	}
+	return f.state.SetActivator(backends(slices, activatorPort)[activatorPort])
+}
+
+// slices are those of a Service.
+func (f *feed) slices(ctx context.Context, service types.NamespacedName) ([]discoveryv1.EndpointSlice, error) {
+	list := &discoveryv1.EndpointSliceList{}
+	if err := f.client.List(ctx, list, client.InNamespace(service.Namespace), client.MatchingFields{serviceIndex: service.Name}); err != nil {
+		return nil, fmt.Errorf("reading EndpointSlices of %s: %w", service, err)
+	}
+	return list.Items, nil
 }
 
 // gatewayOf is the pure form of a KamajiGateway.
@@ -205,7 +236,7 @@ func routed(tcp *kamajiv1alpha1.TenantControlPlane) (route.Tenant, bool, error) 
 	if s == nil || s.Name == "" || s.TenantPort == 0 {
 		return route.Tenant{}, false, nil
 	}
-	t := route.Tenant{Namespace: tcp.Namespace, Name: tcp.Name, Gateway: s.Name, Port: uint16(s.TenantPort), PrivateOnly: s.PublicAddress == ""}
+	t := route.Tenant{Namespace: tcp.Namespace, Name: tcp.Name, Gateway: s.Name, Port: uint16(s.TenantPort), PrivateOnly: s.PublicAddress == "", Wake: tcp.WakeFor() > 0}
 	var err error
 	if t.Hostname, err = route.NormalizeHost(s.Hostname); err != nil {
 		return route.Tenant{}, false, reconcile.TerminalError(fmt.Errorf("reading status.kamajiGateway.hostname: %w", err))
@@ -263,6 +294,11 @@ func (s *starter) Start(ctx context.Context) error {
 }
 
 func (f *feed) load(ctx context.Context) error {
+	if f.activator.Name != "" {
+		if _, err := f.reconcileTenant(ctx, reconcile.Request{NamespacedName: f.activator}); err != nil {
+			return err
+		}
+	}
 	gateways := &v1alpha2.KamajiGatewayList{}
 	if err := f.client.List(ctx, gateways); err != nil {
 		return fmt.Errorf("listing KamajiGateways: %w", err)

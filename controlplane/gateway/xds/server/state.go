@@ -20,6 +20,8 @@ type State struct {
 	mu       sync.Mutex
 	gateways map[string]*resources
 	tenants  map[tenantKey]*tenant
+	// activator are the endpoints that answer for sleeping tenants.
+	activator []route.Endpoint
 }
 
 type tenantKey struct{ namespace, name string }
@@ -167,20 +169,56 @@ func (s *State) SetTenant(t route.Tenant, backends route.Backends) (refused []st
 		s.tenants[key] = is
 	}
 	next := tenant{Tenant: t, public: t.Public, private: t.Private, backends: maps.Clone(backends)}
-	// Endpoints before the clusters that name them, so that no data plane waits for them.
-	for _, port := range ports {
-		name := route.BackendName(t.Namespace, t.Name, port)
-		if r.endpoints.resources[name] != nil && slices.Equal(is.backends[port], next.backends[port]) {
-			continue
-		}
-		if err := r.endpoints.put(name, xds.Assignment(name, next.backends[port])); err != nil {
-			return nil, fmt.Errorf("serving endpoints of %s/%s: %w", t.Namespace, t.Name, err)
-		}
+	// Endpoints before the clusters that name them, so that no data plane waits for them, and taken away after these.
+	former := is.Groups()
+	if err := s.lead(r, is, next); err != nil {
+		return nil, fmt.Errorf("serving endpoints of %s/%s: %w", t.Namespace, t.Name, err)
 	}
 	if refused, err = s.apply(r, is, next.withPolicies(r.gateway)); err != nil {
 		return refused, fmt.Errorf("serving routes of %s/%s: %w", t.Namespace, t.Name, err)
 	}
+	for _, group := range former {
+		if !slices.Contains(t.Groups(), group) {
+			r.endpoints.remove(route.BackendName(t.Namespace, t.Name, group))
+		}
+	}
 	return refused, nil
+}
+
+// lead serves the endpoints of next, as far as they differ from those of is.
+func (s *State) lead(r *resources, is *tenant, next tenant) error {
+	for _, group := range next.Groups() {
+		name, endpoints := route.BackendName(next.Namespace, next.Name, group), next.backends.Group(group, s.activator)
+		if r.endpoints.resources[name] != nil && slices.Equal(is.backends.Group(group, s.activator), endpoints) {
+			continue
+		}
+		if err := r.endpoints.put(name, xds.Assignment(name, endpoints)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetActivator changes where connections to sleeping tenants lead. Managers are replaced rarely, so it may look at all tenants; it
+// sends those that sleep and can be woken.
+func (s *State) SetActivator(endpoints []route.Endpoint) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	endpoints = route.SortEndpoints(slices.Clone(endpoints))
+	if slices.Equal(s.activator, endpoints) {
+		return nil
+	}
+	s.activator = endpoints
+	for _, t := range s.tenants {
+		if !t.Wake {
+			continue
+		}
+		name := route.BackendName(t.Namespace, t.Name, route.Awaited)
+		if err := s.named(t.Gateway).endpoints.put(name, xds.Assignment(name, t.backends.Group(route.Awaited, endpoints))); err != nil {
+			return fmt.Errorf("leading clients of %s/%s to the activator: %w", t.Namespace, t.Name, err)
+		}
+	}
+	return nil
 }
 
 // withPolicies is t on g, with the policies of g where it has none of its own.
@@ -215,8 +253,8 @@ func (s *State) remove(key tenantKey) error {
 	if err := r.access.serve(); err != nil {
 		return err
 	}
-	for _, port := range ports {
-		r.endpoints.remove(route.BackendName(key.namespace, key.name, port))
+	for _, group := range t.Groups() {
+		r.endpoints.remove(route.BackendName(key.namespace, key.name, group))
 	}
 	return nil
 }
@@ -294,6 +332,3 @@ func (r *resources) release(key route.Key, t *tenant) error {
 	}
 	return nil
 }
-
-// ports are the groups of endpoints that every tenant has.
-var ports = []string{route.PortAPIServer, route.PortKonnectivity}

@@ -36,6 +36,15 @@ func apiserver(addresses ...string) route.Backends {
 	return b
 }
 
+// activators are endpoints of the activator.
+func activators(addresses ...string) []route.Endpoint {
+	var out []route.Endpoint
+	for _, a := range addresses {
+		out = append(out, route.Endpoint{Address: ip(a), Port: 18001})
+	}
+	return out
+}
+
 // served is the service_name of each cluster of a gateway.
 func served(s *State, gateway string) map[string]string {
 	out := map[string]string{}
