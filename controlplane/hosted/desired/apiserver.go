@@ -93,7 +93,7 @@ func apiServerArgs(in Input) []string {
 		"requestheader-extra-headers-prefix": "X-Remote-Extra-",
 		"requestheader-group-headers":        "X-Remote-Group",
 		"requestheader-username-headers":     "X-Remote-User",
-		"service-account-issuer":             "https://kubernetes.default.svc." + tenant.ClusterDomain(),
+		"service-account-issuer":             issuer(tenant),
 		// Long-lived connections move to new replicas bit by bit.
 		"goaway-chance": "0.001",
 		// The gateway and kube-proxy need a moment to send new connections elsewhere.
