@@ -67,7 +67,7 @@ func TestStage(t *testing.T) {
 		tn.Status.Kubernetes.Deployment.ReadyReplicas = 2
 		tn.Status.ObservedGeneration = 1
 		c(tn)
-		if got := stage(tn); got != want {
+		if got := stage(tn, tn.Replicas()); got != want {
 			t.Errorf("want %s, got %s", want, got)
 		}
 	}

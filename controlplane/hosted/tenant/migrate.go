@@ -288,7 +288,7 @@ func (s *scope) settled() bool {
 	if s.deployment == nil {
 		return false
 	}
-	err := rollout(s.deployment, s.tenant.Replicas())
+	err := rollout(s.deployment, s.replicas())
 	reason, _ := phase.Outcome(err)
 	return err == nil || reason == kamajiv1alpha1.SleepingReason
 }

@@ -34,6 +34,9 @@ func ailing(backends []backend) string {
 // which then is what somebody has to look at.
 func (s *scope) unserved(rollout error) error {
 	reason, message := phase.Outcome(rollout)
+	if reason == kamajiv1alpha1.SleepingReason && s.tenant.WakeFor() > 0 {
+		message += fmt.Sprintf("; a client that proves who it is wakes the control plane for %s", s.tenant.WakeFor())
+	}
 	if s.ailing != "" {
 		reason, message = kamajiv1alpha1.DataStoreNotReadyReason, s.ailing+"; "+message
 	}

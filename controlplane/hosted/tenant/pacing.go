@@ -147,7 +147,7 @@ func (r *Reconciler) pace(s *scope, live, wanted *appsv1.Deployment) error {
 	key := client.ObjectKeyFromObject(s.tenant)
 	same := live.Annotations[desired.TemplateAnnotation] == wanted.Annotations[desired.TemplateAnnotation]
 	awake := live.UID != "" && ptr.Deref(live.Spec.Replicas, 1) > 0
-	if s.tenant.Replicas() == 0 || same && awake || s.course.Failed != "" {
+	if s.replicas() == 0 || same && awake || s.course.Failed != "" {
 		return nil
 	}
 	answer := r.queue.ask(key, s.tenant.CreationTimestamp.Time, s.now)

@@ -173,6 +173,9 @@ func (s *scope) due(t time.Time) {
 	}
 }
 
+// replicas is how many pods are to run at present: none while the control plane sleeps.
+func (s *scope) replicas() int32 { return s.tenant.ReplicasAt(s.now) }
+
 // pause is how long the queue may leave the tenant alone; zero means until
 // something happens. What is due already comes back at once.
 func (s *scope) pause() time.Duration {
@@ -203,6 +206,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 
 	before := tenant.DeepCopy()
 	s := &scope{tenant: tenant, now: time.Now(), live: &absence{Reader: r.Live}, secrets: map[string]map[string][]byte{}}
+	awake := s.awake()
 	outcome := phase.Run(ctx, &tenant.Status.Conditions, tenant.Generation, r.timed(r.up()), s)
 	if err := r.arrived(ctx, s); err != nil {
 		return ctrl.Result{}, err
@@ -226,8 +230,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{RequeueAfter: s.pause()}, nil
 	}
 	result, err := phase.Result(outcome)
-	if err == nil && s.record.Active() && s.pause() > 0 && (result.RequeueAfter == 0 || s.pause() < result.RequeueAfter) {
-		// A move gives up after a time, and nothing happens when pods don't get ready.
+	if err == nil && (s.record.Active() || awake) && s.pause() > 0 && (result.RequeueAfter == 0 || s.pause() < result.RequeueAfter) {
+		// A move gives up after a time, a control plane that was woken goes back to sleep, and nothing happens when pods don't get ready.
 		result.RequeueAfter = s.pause()
 	}
 	return result, err

@@ -60,9 +60,9 @@ func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Objec
 	if again := s.waits(live, wanted); again > 0 {
 		s.held = phase.WaitFor(again, kamajiv1alpha1.ChangePendingReason,
 			"a change of the pods waits until the roll-out before it has ended: %d of %d pods are of that one, %d have served long enough%s",
-			live.Status.UpdatedReplicas, max(live.Status.Replicas, s.tenant.Replicas()), live.Status.AvailableReplicas, s.way())
+			live.Status.UpdatedReplicas, max(live.Status.Replicas, s.replicas()), live.Status.AvailableReplicas, s.way())
 		s.deployment = live
-		return r.resize(ctx, live, s.tenant.Replicas())
+		return r.resize(ctx, live, s.replicas())
 	}
 	if err := r.pace(s, live, wanted); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (r *Reconciler) write(ctx context.Context, s *scope, objects []client.Objec
 // waits tells how long a change of the pods has to wait at most, 0 if it goes at
 // once: the first pods, to none and from none, back from a failed upgrade, and during a move.
 func (s *scope) waits(live, wanted *appsv1.Deployment) time.Duration {
-	if !metav1.IsControlledBy(live, s.tenant) || !live.DeletionTimestamp.IsZero() || s.tenant.Replicas() == 0 || s.course.Failed != "" || s.record.Active() ||
+	if !metav1.IsControlledBy(live, s.tenant) || !live.DeletionTimestamp.IsZero() || s.replicas() == 0 || s.course.Failed != "" || s.record.Active() ||
 		live.Annotations[desired.TemplateAnnotation] == wanted.Annotations[desired.TemplateAnnotation] {
 		return 0
 	}

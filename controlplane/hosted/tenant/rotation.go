@@ -92,10 +92,10 @@ func (p *rotation) together(existing map[string]map[string][]byte) {
 func arrived(d *appsv1.Deployment, label, hash string, s *scope) string {
 	status := d.Status
 	switch {
-	case s.tenant.Replicas() == 0:
+	case s.replicas() == 0:
 		return "the control plane sleeps"
 	case d.Spec.Template.Labels[label] != hash, status.ObservedGeneration < d.Generation,
-		status.UpdatedReplicas < s.tenant.Replicas(), status.Replicas != status.UpdatedReplicas, status.ReadyReplicas != status.Replicas:
+		status.UpdatedReplicas < s.replicas(), status.Replicas != status.UpdatedReplicas, status.ReadyReplicas != status.Replicas:
 		return "not all pods have it yet"
 	}
 	for _, c := range status.Conditions {

@@ -105,7 +105,7 @@ func summarise(s *scope, outcome error) {
 		meta.RemoveStatusCondition(&status.Conditions, kamajiv1alpha1.DeletingCondition)
 	}
 	reportRotation(s)
-	p := stage(s.tenant)
+	p := stage(s.tenant, s.replicas())
 	if p == kamajiv1alpha1.PhaseReady && s.rotation != nil && s.rotation.phases[pki.CA] != pki.Settled {
 		p = kamajiv1alpha1.PhaseCertificateAuthorityRotating
 	}
@@ -116,11 +116,11 @@ func summarise(s *scope, outcome error) {
 }
 
 // stage is the phase that status.kubernetesResources.version.status shows.
-func stage(tenant *kamajiv1alpha1.TenantControlPlane) kamajiv1alpha1.VersionPhase {
+func stage(tenant *kamajiv1alpha1.TenantControlPlane, replicas int32) kamajiv1alpha1.VersionPhase {
 	status := &tenant.Status
 	configured := meta.IsStatusConditionTrue(status.Conditions, kamajiv1alpha1.TenantConfiguredCondition)
 	switch running := status.Kubernetes.Version.Version; {
-	case tenant.Replicas() == 0:
+	case replicas == 0:
 		return kamajiv1alpha1.PhaseSleeping
 	case running == "" || !configured && status.ObservedGeneration == 0:
 		return kamajiv1alpha1.PhaseProvisioning

@@ -103,7 +103,7 @@ func (r *Reconciler) workload(ctx context.Context, s *scope) error {
 	}
 	report(s, objects)
 	reportPublished(s, objects)
-	err = rollout(s.deployment, s.tenant.Replicas())
+	err = rollout(s.deployment, s.replicas())
 	r.paced(s, err)
 	if s.held != nil {
 		return s.held

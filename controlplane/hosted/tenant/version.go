@@ -39,7 +39,7 @@ type course struct {
 	verdict error
 }
 
-// plan finds out which version to run, and puts it into s.effective, which builders get.
+// plan finds out which version to run, and puts it into s.effective, which builders get, with the number of pods to run at present.
 func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	live := &appsv1.Deployment{}
 	if err := r.Client.Get(ctx, client.ObjectKeyFromObject(s.tenant), live); client.IgnoreNotFound(err) != nil {
@@ -67,6 +67,7 @@ func (r *Reconciler) plan(ctx context.Context, s *scope) error {
 	}
 	s.effective = s.tenant.DeepCopy()
 	s.effective.Spec.Kubernetes.Version = s.course.Version
+	s.effective.Spec.ControlPlane.Deployment.Replicas = ptr.To(s.replicas())
 	return nil
 }
 
