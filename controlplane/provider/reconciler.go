@@ -5,6 +5,7 @@ package provider
 import (
 	"context"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -106,7 +107,7 @@ func (r *Reconciler) pass(ctx context.Context, cluster *clusterv1.Cluster, kcp *
 	if controllerutil.AddFinalizer(kcp, controlplanev1.KamajiControlPlaneFinalizer) {
 		// The pods live in this cluster: clusterctl move must not leave them behind.
 		metav1.SetMetaDataAnnotation(&kcp.ObjectMeta, clusterctlv1.BlockMoveAnnotation, "true")
-		observe(kcp, nil)
+		observe(kcp, nil, time.Now())
 		// Saved before anything is made; the write itself brings the object back.
 		return nil
 	}
@@ -117,7 +118,7 @@ func (r *Reconciler) pass(ctx context.Context, cluster *clusterv1.Cluster, kcp *
 	}
 	s := &scope{cluster: cluster, kcp: kcp, tenant: tenant}
 	err = phase.Run(ctx, &kcp.Status.Conditions, kcp.Generation, r.steps(), s)
-	observe(kcp, s.tenant)
+	observe(kcp, s.tenant, time.Now())
 	return err
 }
 
@@ -148,7 +149,7 @@ func (r *Reconciler) delete(ctx context.Context, kcp *controlplanev1.KamajiContr
 		controllerutil.RemoveFinalizer(kcp, controlplanev1.KamajiControlPlaneFinalizer)
 		return nil
 	}
-	observe(kcp, tenant)
+	observe(kcp, tenant, time.Now())
 	if tenant.DeletionTimestamp.IsZero() {
 		if err := r.Client.Delete(ctx, tenant, client.Preconditions{UID: &tenant.UID}); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("deleting TenantControlPlane %s: %w", client.ObjectKeyFromObject(kcp), err)

@@ -4,6 +4,7 @@ package provider
 
 import (
 	"fmt"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,7 +17,7 @@ import (
 
 // observe fills what the contract asks for from the TenantControlPlane, which may be nil or not started yet.
 // It decides nothing about the steps, whose conditions are already set.
-func observe(kcp *controlplanev1.KamajiControlPlane, tenant *kamajiv1alpha1.TenantControlPlane) {
+func observe(kcp *controlplanev1.KamajiControlPlane, tenant *kamajiv1alpha1.TenantControlPlane, now time.Time) {
 	if tenant == nil {
 		tenant = &kamajiv1alpha1.TenantControlPlane{}
 	}
@@ -52,6 +53,9 @@ func observe(kcp *controlplanev1.KamajiControlPlane, tenant *kamajiv1alpha1.Tena
 		})
 	}
 	wanted := ptr.Deref(kcp.Spec.Replicas, kamajiv1alpha1.DefaultReplicas)
+	if now.Before(tenant.AwakeUntil()) {
+		wanted = max(wanted, 1)
+	}
 	initialized := ptr.Deref(status.Initialization.ControlPlaneInitialized, false)
 	available := initialized && pods.ReadyReplicas > 0
 	set(clusterv1.AvailableCondition, available, availableReason(available, phase), "%d of %d control plane pods answer, phase %s", pods.ReadyReplicas, wanted, phase)

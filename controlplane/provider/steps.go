@@ -133,7 +133,8 @@ func (r *Reconciler) initialized(ctx context.Context, s *scope) error {
 	if ptr.Deref(s.kcp.Status.Initialization.ControlPlaneInitialized, false) {
 		return nil
 	}
-	if ptr.Deref(s.kcp.Spec.Replicas, kamajiv1alpha1.DefaultReplicas) == 0 {
+	// One that sleeps may be woken by a client, for which this must not be taken: see TenantControlPlane.ReplicasAt.
+	if ptr.Deref(s.kcp.Spec.Replicas, kamajiv1alpha1.DefaultReplicas) == 0 && s.tenant.Status.Kubernetes.Deployment.ReadyReplicas == 0 {
 		return phase.Wait(controlplanev1.SleepingReason, "spec.replicas is 0: raise it to start the control plane")
 	}
 	if err := r.Probe(ctx, s.kubeconfig); err != nil {
