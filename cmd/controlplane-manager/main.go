@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -33,7 +34,6 @@ import (
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	controlplanev1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/v1alpha2"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway"
-	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/gateway/xds/server"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/datastore"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/generator"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/remote"
@@ -87,7 +87,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
-	if err := setup(ctx, mgr, o); err != nil {
+	if err := setup(ctx, mgr, o, tlsOptions); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
@@ -96,7 +96,7 @@ func run(ctx context.Context, o options) error {
 // caches hold of common kinds only what is ours: all else of a management cluster is none of our business.
 func caches(o options) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{kamajiv1alpha1.ProjectLabel: kamajiv1alpha1.ProjectLabelValue})}
-	// The gateway's own lie beside the manager and carry the gateway's label instead.
+	// The gateway's own lie beside the manager and carry the gateway's label instead. So do the endpoints of the activator.
 	shared := cache.ByObject{Namespaces: map[string]cache.Config{cache.AllNamespaces: {LabelSelector: ours.Label}, o.podNamespace: {}}}
 	secrets := ours
 	options := cache.Options{SyncPeriod: &o.syncPeriod, DefaultTransform: cache.TransformStripManagedFields()}
@@ -107,7 +107,7 @@ func caches(o options) cache.Options {
 		secrets.Namespaces = map[string]cache.Config{o.namespace: {}, o.podNamespace: {}}
 	}
 	options.ByObject = map[client.Object]cache.ByObject{
-		&corev1.Secret{}: secrets, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: ours, &networkingv1.Ingress{}: ours, &networkingv1.NetworkPolicy{}: ours, &corev1.ConfigMap{}: shared,
+		&corev1.Secret{}: secrets, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: shared, &networkingv1.Ingress{}: ours, &networkingv1.NetworkPolicy{}: ours, &corev1.ConfigMap{}: shared,
 		&policyv1.PodDisruptionBudget{}: shared, &corev1.Node{}: {Transform: tenant.SlimNode},
 	}
 	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))
@@ -125,7 +125,7 @@ func startLimit(ctx context.Context, mgr ctrl.Manager, o options) (func() int, e
 	return tenant.StartsByCPU(ctx, mgr.GetCache())
 }
 
-func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
+func setup(ctx context.Context, mgr ctrl.Manager, o options, tlsOptions []func(*tls.Config)) error {
 	if err := storage.IndexUsers(ctx, mgr.GetFieldIndexer(), o.defaultDataStore); err != nil {
 		return fmt.Errorf("indexing the users of DataStores: %w", err)
 	}
@@ -166,10 +166,8 @@ func setup(ctx context.Context, mgr ctrl.Manager, o options) error {
 	if err != nil {
 		return fmt.Errorf("adding reconcilers: %w", err)
 	}
-	if o.xdsBind != "" {
-		if _, err := server.SetupWithManager(ctx, mgr, server.Options{Address: o.xdsBind, TLS: server.TLSFilesIn(o.xdsDir)}); err != nil {
-			return fmt.Errorf("adding the route server: %w", err)
-		}
+	if err := serveRoutes(ctx, mgr, o, tlsOptions); err != nil {
+		return err
 	}
 	ready := healthz.Ping
 	if o.webhooks {

@@ -58,6 +58,7 @@ type feed struct {
 // +kubebuilder:rbac:groups=kamaji.clastix.io,resources=tenantcontrolplanes,verbs=get;list;watch
 // +kubebuilder:rbac:groups=controlplane.cluster.x-k8s.io,resources=kamajigateways,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
+// +kubebuilder:rbac:groups=discovery.k8s.io,namespace=kamaji-system,resources=endpointslices,verbs=get;list;watch
 
 // SetupWithManager adds the xDS server and what feeds it, both without leader election, and returns the state that is served.
 func SetupWithManager(ctx context.Context, mgr ctrl.Manager, options Options) (*State, error) {
