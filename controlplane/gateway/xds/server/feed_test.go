@@ -11,11 +11,13 @@ import (
 	"time"
 
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -58,6 +60,12 @@ func TestReplicaThatIsNotLeaderServes(t *testing.T) {
 		Spec:       v1alpha2.KamajiGatewaySpec{Domain: "k8s.example.com", PublicAddress: "203.0.113.10", PrivateAddress: "10.0.0.5"},
 	}))
 	makeTenant(t, c, "c1", 20001)
+	must(t, c.Create(ctx, &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "activator-abc", Labels: map[string]string{discoveryv1.LabelServiceName: "kamaji-activator"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.244.9.1"}}, {Addresses: []string{"10.244.9.2"}, Conditions: discoveryv1.EndpointConditions{Ready: ptr.To(false)}}},
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("activator"), Port: ptr.To[int32](18001)}},
+	}))
 	slice := &discoveryv1.EndpointSlice{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "default", Name: "c1-abc", Labels: map[string]string{discoveryv1.LabelServiceName: "c1", kamajiv1alpha1.NameLabel: "c1"},
@@ -77,7 +85,7 @@ func TestReplicaThatIsNotLeaderServes(t *testing.T) {
 		Scheme: scheme, Metrics: metricsserver.Options{BindAddress: "0"}, LeaderElection: true, LeaderElectionID: "leader", LeaderElectionNamespace: "default",
 	})
 	must(t, err)
-	_, err = SetupWithManager(ctx, mgr, Options{Address: address, TLS: files})
+	_, err = SetupWithManager(ctx, mgr, Options{Address: address, TLS: files, Activator: types.NamespacedName{Namespace: "default", Name: "kamaji-activator"}})
 	must(t, err)
 	runCtx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -113,15 +121,66 @@ func TestReplicaThatIsNotLeaderServes(t *testing.T) {
 	if got := len(data.recv().GetRemovedResources()); got != 6 {
 		t.Errorf("after it is gone: got %d removals, want its 6 clusters", got)
 	}
+	waking(t, c, data)
+}
+
+// waking has a connection wake a tenant that sleeps: clients of its names go to the activator, and to its API server when that serves.
+func waking(t *testing.T, c client.Client, data *follower) {
+	t.Helper()
+	data.subscribe("", resourcev3.EndpointType, []string{"default/c3/kube-apiserver-or-activator"}, nil)
+	for len(data.recv().GetRemovedResources()) == 0 {
+		continue // until it says that there is none
+	}
+	makeTenant(t, c, "c3", 20003, func(tcp *kamajiv1alpha1.TenantControlPlane) {
+		tcp.Spec.ControlPlane.KamajiGateway.Wake = &kamajiv1alpha1.WakeSpec{}
+	})
+	if got := nextEndpoints(t, data); len(got) != 1 || got[0] != "10.244.9.1" {
+		t.Errorf("while it sleeps: got %v, want the activator", got)
+	}
+	slice := &discoveryv1.EndpointSlice{
+		ObjectMeta:  metav1.ObjectMeta{Namespace: "default", Name: "c3-abc", Labels: map[string]string{discoveryv1.LabelServiceName: "c3"}},
+		AddressType: discoveryv1.AddressTypeIPv4,
+		Endpoints:   []discoveryv1.Endpoint{{Addresses: []string{"10.244.0.3"}}},
+		Ports:       []discoveryv1.EndpointPort{{Name: ptr.To("kube-apiserver"), Port: ptr.To[int32](6443)}},
+	}
+	must(t, c.Create(t.Context(), slice))
+	if got := nextEndpoints(t, data); len(got) != 1 || got[0] != "10.244.0.3" {
+		t.Errorf("when it is awake: got %v", got)
+	}
+	must(t, c.Delete(t.Context(), slice))
+	if got := nextEndpoints(t, data); len(got) != 1 || got[0] != "10.244.9.1" {
+		t.Errorf("when it sleeps again: got %v, want the activator", got)
+	}
+	activators := &discoveryv1.EndpointSlice{}
+	must(t, c.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "activator-abc"}, activators))
+	activators.Endpoints[1].Conditions.Ready = ptr.To(true)
+	must(t, c.Update(t.Context(), activators))
+	if got := nextEndpoints(t, data); len(got) != 2 {
+		t.Errorf("with another activator: got %v", got)
+	}
+}
+
+// nextEndpoints passes over responses about clusters.
+func nextEndpoints(t *testing.T, f *follower) []string {
+	t.Helper()
+	for {
+		resp := f.recv()
+		if resp.GetTypeUrl() == resourcev3.EndpointType {
+			return addresses(t, resp)
+		}
+	}
 }
 
 // makeTenant makes a tenant that has an address.
-func makeTenant(t *testing.T, c client.Client, name string, port int32) {
+func makeTenant(t *testing.T, c client.Client, name string, port int32, edit ...func(*kamajiv1alpha1.TenantControlPlane)) {
 	t.Helper()
 	tcp := &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
 	tcp.Spec.Kubernetes.Version = "v1.36.3"
 	tcp.Spec.ControlPlane.Service.ServiceType = kamajiv1alpha1.ServiceTypeClusterIP
 	tcp.Spec.ControlPlane.KamajiGateway = &kamajiv1alpha1.KamajiGatewaySpec{Name: "default"}
+	for _, change := range edit {
+		change(tcp)
+	}
 	must(t, c.Create(t.Context(), tcp))
 	tcp.Status.KamajiGateway = &kamajiv1alpha1.KamajiGatewayStatus{Name: "default", Hostname: name + ".k8s.example.com", PublicAddress: "203.0.113.10", Port: 6443, TenantPort: port}
 	must(t, c.Status().Update(t.Context(), tcp))
@@ -130,7 +189,12 @@ func makeTenant(t *testing.T, c client.Client, name string, port int32) {
 // endpoints are the addresses in the next response, which must be one assignment.
 func endpoints(t *testing.T, f *follower) []string {
 	t.Helper()
-	resp := f.recv()
+	return addresses(t, f.recv())
+}
+
+// addresses are those in a response, which must be one assignment.
+func addresses(t *testing.T, resp *discoveryv3.DeltaDiscoveryResponse) []string {
+	t.Helper()
 	if resp.GetTypeUrl() != resourcev3.EndpointType || len(resp.GetResources()) != 1 {
 		t.Fatalf("got %d resources of %s, want one assignment", len(resp.GetResources()), resp.GetTypeUrl())
 	}
