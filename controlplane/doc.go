@@ -15,6 +15,8 @@
 //     internal/apply.
 //   - gateway routes TLS connections to tenants by server name, without
 //     terminating them.
+//   - activator answers for API servers that sleep, and has the engine wake them
+//     for clients that prove who they are.
 //   - provider translates a KamajiControlPlane of Cluster API to a
 //     TenantControlPlane and back. It is the only part that knows Cluster API.
 //   - webhook validates what the schemas can't express.

@@ -133,7 +133,7 @@ func start(t *testing.T, kubeconfig string, args ...string) *manager {
 	if err != nil {
 		t.Fatalf("building the manager: %v", err)
 	}
-	args = append(args, "--webhooks=false", "--xds-bind-address=", "--health-addr=0", "--diagnostics-address=0", "--concurrent-starts=4")
+	args = append(args, "--webhooks=false", "--xds-bind-address=", "--activator-address=127.0.0.1:0", "--health-addr=0", "--diagnostics-address=0", "--concurrent-starts=4")
 	m := &manager{command: exec.CommandContext(t.Context(), program, args...), ended: make(chan error, 1)}
 	m.command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "POD_NAMESPACE="+system, "POD_NAME=manager")
 	m.command.Stdout, m.command.Stderr = &m.log, &m.log

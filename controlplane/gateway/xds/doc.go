@@ -39,7 +39,9 @@
 // A connection without ALPN "konnectivity" never falls back to a |konnectivity cluster, nor the other way round.
 //
 // cluster.eds_cluster_config.service_name names the endpoints: <namespace>/<tenant>/kube-apiserver or
-// <namespace>/<tenant>/konnectivity-server (route.BackendName), shared by all routes of the tenant to that port.
+// <namespace>/<tenant>/konnectivity-server (route.BackendName), shared by all routes of the tenant to that port. Routes by host name to the
+// API server of a tenant that connections can wake have <namespace>/<tenant>/kube-apiserver-or-activator instead (route.Awaited): while no
+// API server takes connections, its endpoints that do are the activator's.
 // cluster.circuit_breakers.thresholds[0].max_connections is the limit of the tenant's open connections per data plane instance: by all its
 // public|… clusters together, or by all its private|… clusters. Envoy counts those of each cluster by themselves.
 // cluster.metadata.filter_metadata["kamaji.gateway"].sources, where it is set, lists the networks (address/bits) from which the route
