@@ -5,6 +5,7 @@ package provider
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
@@ -52,6 +53,10 @@ func controlPlane() *controlplanev1.KamajiControlPlane {
 func TestTenantFor(t *testing.T) {
 	tests := map[string]func(*clusterv1.Cluster, *controlplanev1.KamajiControlPlane){
 		"gateway": func(*clusterv1.Cluster, *controlplanev1.KamajiControlPlane) {},
+		"gateway-wake": func(_ *clusterv1.Cluster, kcp *controlplanev1.KamajiControlPlane) {
+			kcp.Spec.Replicas = ptr.To[int32](0)
+			kcp.Spec.Network.KamajiGateway.Wake = &kamajiv1alpha1.WakeSpec{For: &metav1.Duration{Duration: 90 * time.Minute}}
+		},
 		"gateway-endpoint-given": func(c *clusterv1.Cluster, _ *controlplanev1.KamajiControlPlane) {
 			c.Spec.ControlPlaneEndpoint = clusterv1.APIEndpoint{Host: "API.example.com", Port: 6443}
 		},
