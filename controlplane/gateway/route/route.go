@@ -171,13 +171,15 @@ func TenantOf(backend string) string {
 	return backend
 }
 
+// Groups are all groups of endpoints that a tenant may have.
+func Groups() []string { return []string{PortAPIServer, PortKonnectivity, Awaited} }
+
 // Groups are the groups of endpoints that a tenant has: the names of ports, and Awaited for one that can be woken.
 func (t Tenant) Groups() []string {
-	groups := []string{PortAPIServer, PortKonnectivity}
 	if t.Wake {
-		groups = append(groups, Awaited)
+		return Groups()
 	}
-	return groups
+	return []string{PortAPIServer, PortKonnectivity}
 }
 
 // Routes lists what the gateway does for a tenant, sorted by the name of the key: its host name, own port and own address, each with and

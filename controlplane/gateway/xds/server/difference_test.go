@@ -106,8 +106,9 @@ func TestATenantIsServedByItsOwnResourcesOnly(t *testing.T) {
 	step("it wakes", func() { set(t, s, tenant, apiserver("10.244.0.2")) })
 	tenant.Wake = false
 	step("connections may no longer wake it", func() { set(t, s, tenant, apiserver("10.244.0.2")) })
+	step("its API server is replaced", func() { set(t, s, tenant, apiserver("10.244.0.4")) })
 	tenant.Wake = true
-	step("they may again", func() { set(t, s, tenant, apiserver("10.244.0.2")) })
+	step("they may again", func() { set(t, s, tenant, apiserver("10.244.0.4")) })
 	step("the tenant goes", func() { must(t, s.RemoveTenant("ns", "second")) })
 	golden.Text(t, filepath.Join("testdata", "difference.golden.txt"), report.String())
 	if diff := difference(before, everything(t, s)); len(diff) > 0 {

@@ -169,18 +169,13 @@ func (s *State) SetTenant(t route.Tenant, backends route.Backends) (refused []st
 		s.tenants[key] = is
 	}
 	next := tenant{Tenant: t, public: t.Public, private: t.Private, backends: maps.Clone(backends)}
-	// Endpoints before the clusters that name them, so that no data plane waits for them, and taken away after these.
-	former := is.Groups()
+	// Endpoints before the clusters that name them, so that no data plane waits for them. A group that no cluster names any more stays
+	// until the tenant goes: a data plane would hear of its end before it hears of the clusters.
 	if err := s.lead(r, is, next); err != nil {
 		return nil, fmt.Errorf("serving endpoints of %s/%s: %w", t.Namespace, t.Name, err)
 	}
 	if refused, err = s.apply(r, is, next.withPolicies(r.gateway)); err != nil {
 		return refused, fmt.Errorf("serving routes of %s/%s: %w", t.Namespace, t.Name, err)
-	}
-	for _, group := range former {
-		if !slices.Contains(t.Groups(), group) {
-			r.endpoints.remove(route.BackendName(t.Namespace, t.Name, group))
-		}
 	}
 	return refused, nil
 }
@@ -189,7 +184,8 @@ func (s *State) SetTenant(t route.Tenant, backends route.Backends) (refused []st
 func (s *State) lead(r *resources, is *tenant, next tenant) error {
 	for _, group := range next.Groups() {
 		name, endpoints := route.BackendName(next.Namespace, next.Name, group), next.backends.Group(group, s.activator)
-		if r.endpoints.resources[name] != nil && slices.Equal(is.backends.Group(group, s.activator), endpoints) {
+		known := r.endpoints.resources[name] != nil && slices.Contains(is.Groups(), group)
+		if known && slices.Equal(is.backends.Group(group, s.activator), endpoints) {
 			continue
 		}
 		if err := r.endpoints.put(name, xds.Assignment(name, endpoints)); err != nil {
@@ -253,7 +249,7 @@ func (s *State) remove(key tenantKey) error {
 	if err := r.access.serve(); err != nil {
 		return err
 	}
-	for _, group := range t.Groups() {
+	for _, group := range route.Groups() {
 		r.endpoints.remove(route.BackendName(key.namespace, key.name, group))
 	}
 	return nil

@@ -205,7 +205,7 @@ func TestFollowersConverge(t *testing.T) {
 	for i := range 3000 {
 		n := random.IntN(40)
 		tenant := testTenant("a", fmt.Sprintf("c%d", n), uint16(20000+n))
-		switch random.IntN(5) {
+		switch random.IntN(6) {
 		case 0:
 			must(t, s.RemoveTenant("a", tenant.Name))
 			continue
@@ -215,6 +215,8 @@ func TestFollowersConverge(t *testing.T) {
 			tenant.Private.Sources = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 		case 3:
 			tenant.PrivateOnly = true
+		case 4:
+			tenant.Wake = true
 		}
 		set(t, s, tenant, apiserver(fmt.Sprintf("10.244.0.%d", 1+random.IntN(200))))
 		if i == 1500 {
