@@ -215,7 +215,7 @@ func customer(t *testing.T, mine, other *tenant) {
 		t.Errorf("generation %d, replicas %d, now %d", woken.Generation, woken.Replicas(), woken.ReplicasAt(time.Now()))
 	}
 	for _, f := range woken.ManagedFields {
-		if strings.Contains(string(f.FieldsV1.Raw), kamajiv1alpha1.AwakeUntilAnnotation) && f.Manager != FieldOwner {
+		if strings.Contains(f.FieldsV1.GetRawString(), kamajiv1alpha1.AwakeUntilAnnotation) && f.Manager != FieldOwner {
 			t.Errorf("the annotation belongs to %s", f.Manager)
 		}
 	}
