@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -17,7 +18,7 @@ import (
 func TestCachesHoldOnlyOurs(t *testing.T) {
 	options := caches(options{podNamespace: "kamaji-system"})
 	theirs := labels.Set{"app": "something"}
-	for _, kind := range []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}, &corev1.Service{}, &corev1.Pod{}, &networkingv1.Ingress{}} {
+	for _, kind := range []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}, &corev1.Service{}, &corev1.Pod{}, &networkingv1.Ingress{}, &discoveryv1.EndpointSlice{}} {
 		found := false
 		for object, by := range options.ByObject {
 			if reflect.TypeOf(object) == reflect.TypeOf(kind) {
