@@ -96,18 +96,18 @@ func run(ctx context.Context, o options) error {
 // caches hold of common kinds only what is ours: all else of a management cluster is none of our business.
 func caches(o options) cache.Options {
 	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{kamajiv1alpha1.ProjectLabel: kamajiv1alpha1.ProjectLabelValue})}
-	// The gateway's own lie beside the manager and carry the gateway's label instead. So do the endpoints of the activator.
+	// The gateway's own lie beside the manager and carry the gateway's label instead.
 	shared := cache.ByObject{Namespaces: map[string]cache.Config{cache.AllNamespaces: {LabelSelector: ours.Label}, o.podNamespace: {}}}
-	secrets := ours
+	beside := ours
 	options := cache.Options{SyncPeriod: &o.syncPeriod, DefaultTransform: cache.TransformStripManagedFields()}
 	if o.namespace != "" {
 		options.DefaultNamespaces = map[string]cache.Config{o.namespace: {}}
 		shared.Namespaces = map[string]cache.Config{o.namespace: {LabelSelector: ours.Label}, o.podNamespace: {}}
-		// Those of DataStores are in the manager's own.
-		secrets.Namespaces = map[string]cache.Config{o.namespace: {}, o.podNamespace: {}}
+		// Secrets of DataStores and endpoints of the activator are in the manager's own.
+		beside.Namespaces = map[string]cache.Config{o.namespace: {}, o.podNamespace: {}}
 	}
 	options.ByObject = map[client.Object]cache.ByObject{
-		&corev1.Secret{}: secrets, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: shared, &networkingv1.Ingress{}: ours, &networkingv1.NetworkPolicy{}: ours, &corev1.ConfigMap{}: shared,
+		&corev1.Secret{}: beside, &corev1.Service{}: ours, &corev1.Pod{}: ours, &discoveryv1.EndpointSlice{}: beside, &networkingv1.Ingress{}: ours, &networkingv1.NetworkPolicy{}: ours, &corev1.ConfigMap{}: shared,
 		&policyv1.PodDisruptionBudget{}: shared, &corev1.Node{}: {Transform: tenant.SlimNode},
 	}
 	maps.Copy(options.ByObject, gateway.CacheByObject(o.podNamespace))

@@ -68,7 +68,7 @@ func parse() options {
 	fs.StringVar(&o.xdsAddress, "xds-address", "kamaji-xds.kamaji-system.svc:18000", "host:port at which gateways in the cluster find the routes")
 	fs.StringVar(&o.xdsDir, "xds-cert-dir", "/var/run/kamaji/xds", "folder with tls.crt, tls.key and ca.crt of the route server")
 	fs.StringVar(&o.activatorBind, "activator-address", ":18001", "address at which clients of sleeping control planes are answered, who can wake them; empty answers nobody")
-	fs.StringVar(&o.activatorService, "activator-service", "kamaji-activator", "Service of that address, in the manager's namespace, by which gateways find it")
+	fs.StringVar(&o.activatorService, "activator-service", "kamaji-activator", "Service of that address, in the manager's namespace, by which gateways find it; it has the label kamaji.clastix.io/project=kamaji")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	logging := flag.NewFlagSet("", flag.ExitOnError)
 	klog.InitFlags(logging)

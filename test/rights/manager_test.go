@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/client-go/util/cert"
 	"sigs.k8s.io/cluster-api/cmd/clusterctl/client/yamlprocessor"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -118,6 +119,22 @@ func kubeconfig(t *testing.T, config *rest.Config, c client.Client) string {
 	return file
 }
 
+// certificates is a folder with what the route server needs to start; nobody asks it for routes.
+func certificates(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	certPEM, keyPEM, err := cert.GenerateSelfSignedCertKey("kamaji-xds", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"tls.crt": certPEM, "tls.key": keyPEM, "ca.crt": certPEM} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
 // manager is a running program.
 type manager struct {
 	command *exec.Cmd
@@ -133,7 +150,7 @@ func start(t *testing.T, kubeconfig string, args ...string) *manager {
 	if err != nil {
 		t.Fatalf("building the manager: %v", err)
 	}
-	args = append(args, "--webhooks=false", "--xds-bind-address=", "--activator-address=127.0.0.1:0", "--health-addr=0", "--diagnostics-address=0", "--concurrent-starts=4")
+	args = append(args, "--webhooks=false", "--xds-bind-address=127.0.0.1:0", "--xds-cert-dir="+certificates(t), "--activator-address=127.0.0.1:0", "--health-addr=0", "--diagnostics-address=0", "--concurrent-starts=4")
 	m := &manager{command: exec.CommandContext(t.Context(), program, args...), ended: make(chan error, 1)}
 	m.command.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "POD_NAMESPACE="+system, "POD_NAME=manager")
 	m.command.Stdout, m.command.Stderr = &m.log, &m.log

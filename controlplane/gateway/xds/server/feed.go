@@ -120,9 +120,8 @@ func (f *feed) reconcileTenant(ctx context.Context, req reconcile.Request) (reco
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if req.NamespacedName == f.activator {
-		if err := f.readActivator(ctx); err != nil {
-			return reconcile.Result{}, err
-		}
+		// No tenant has this name: its Service couldn't. A manager of one namespace may not even ask for it.
+		return reconcile.Result{}, f.readActivator(ctx)
 	}
 	tcp := &kamajiv1alpha1.TenantControlPlane{}
 	if err := f.client.Get(ctx, req.NamespacedName, tcp); apierrors.IsNotFound(err) {
