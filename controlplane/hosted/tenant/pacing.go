@@ -19,9 +19,10 @@ import (
 
 const (
 	// startsPerCPU is how many control planes may start at once for each core of the
-	// nodes. A start takes some four seconds of processor time, so that with more of
-	// them each takes longer and none is ready earlier, until probes run out of patience.
-	startsPerCPU = 4
+	// nodes. A start takes some four seconds of processor time, and waits for little else: with more of them each takes
+	// longer and none is ready earlier. kube-controller-manager gives up when its API server is not healthy ten seconds
+	// after it has become the leader, and then starts anew, which makes a crowded node more crowded still.
+	startsPerCPU = 2
 	// fewestStarts is the limit where the nodes are not known, or tiny.
 	fewestStarts = 4
 	// startPatience is how long a start counts. One that takes longer is stuck for a

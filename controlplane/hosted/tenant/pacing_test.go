@@ -100,13 +100,13 @@ func TestStartsFollowProcessors(t *testing.T) {
 	}
 	check("no node", fewestStarts)
 	p.see(node("a", "2", false), false)
-	check("two cores", 8)
+	check("two cores", 4)
 	p.see(node("b", "7910m", false), false)
-	check("a second node", 39)
+	check("a second node", 19)
 	p.see(node("b", "7910m", false), false)
-	check("the same once more", 39)
+	check("the same once more", 19)
 	p.see(node("b", "7910m", true), false)
-	check("cordoned", 8)
+	check("cordoned", 4)
 	p.see(toolscache.DeletedFinalStateUnknown{Obj: node("a", "2", false)}, true)
 	check("gone", fewestStarts)
 }
