@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -154,9 +156,11 @@ func (l *Lab) Apply(ctx context.Context, kubeconfig, manifest string) error {
 func (l *Lab) clusterctl(ctx context.Context, environment []string, args ...string) (string, error) {
 	// Upgrades by several minors go through the releases that the lab can build.
 	steps := "KAMAJI_UPGRADE_STEPS=" + strings.Join([]string{binaries.Earlier["1.34"], binaries.Earlier["1.35"]}, ",")
+	// Each of the lab's nodes counts all processors of the one machine.
+	starts := "KAMAJI_CONCURRENT_STARTS=" + strconv.Itoa(2*runtime.NumCPU())
 	return command.Command{
 		Args: append([]string{l.programs.Path("clusterctl"), "--config", l.repository.Config}, args...),
-		Env:  append(append([]string{"KUBECONFIG=" + l.Kubeconfig, steps}, l.repository.Environment...), environment...),
+		Env:  append(append([]string{"KUBECONFIG=" + l.Kubeconfig, steps, starts}, l.repository.Environment...), environment...),
 	}.Output(ctx)
 }
 
