@@ -186,7 +186,7 @@ func (b *bench) adminKubeconfig(ctx context.Context, name string) ([]byte, error
 	return secret.Data["admin.conf"], nil
 }
 
-// still pauses a tenant, stops its pod and returns what it was.
+// still stops the pod of a tenant that is paused, and returns what it was.
 func (b *bench) still(ctx context.Context, name string) (*corev1.Pod, error) {
 	pods := &corev1.PodList{}
 	if err := b.client.List(ctx, pods, client.InNamespace(fleetNamespace), client.MatchingLabels{"kamaji.clastix.io/name": name}); err != nil {
@@ -194,9 +194,6 @@ func (b *bench) still(ctx context.Context, name string) (*corev1.Pod, error) {
 	}
 	if len(pods.Items) != 1 {
 		return nil, fmt.Errorf("%s has %d pods, want one", name, len(pods.Items))
-	}
-	if err := b.pause(ctx, name, true); err != nil {
-		return nil, err
 	}
 	return &pods.Items[0], b.stop(ctx, name)
 }
