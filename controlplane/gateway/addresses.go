@@ -14,7 +14,7 @@ import (
 // tenantPorts is the range from which the gateway's tenants get their ports.
 func tenantPorts(g *v1alpha2.KamajiGateway) v1alpha2.PortRange {
 	if g.Spec.TenantPorts != nil {
-		return *g.Spec.TenantPorts
+		return g.Spec.TenantPorts.PortRange
 	}
 	return v1alpha2.PortRange{First: DefaultFirstTenantPort, Last: DefaultLastTenantPort}
 }

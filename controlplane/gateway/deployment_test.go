@@ -126,7 +126,7 @@ func pods(t *testing.T, g *v1alpha2.KamajiGateway, p placement) (ds *appsv1.Daem
 func TestEnvoysPods(t *testing.T) {
 	g := testGateway()
 	g.Spec.DataPlane.Type = v1alpha2.DataPlaneEnvoy
-	g.Spec.TenantPorts = &v1alpha2.PortRange{First: 10250, Last: 10270}
+	g.Spec.TenantPorts = &v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: 10250, Last: 10270}}
 	ds, config := pods(t, g, here)
 	pod := ds.Spec.Template.Spec
 	proxy, beside := pod.Containers[0], pod.InitContainers[0]

@@ -105,7 +105,7 @@ func TestTenantAddress(t *testing.T) {
 		{"fd00:1::/64", 10000, 29999, 10000, "fd00:1::1"},
 		{"fd00:1::/64", 1024, 65535, 65535, "fd00:1::fc00"},
 	} {
-		gateway := &v1alpha2.KamajiGateway{Spec: v1alpha2.KamajiGatewaySpec{PrivatePrefix: tc.prefix, TenantPorts: &v1alpha2.PortRange{First: tc.first, Last: tc.last}}}
+		gateway := &v1alpha2.KamajiGateway{Spec: v1alpha2.KamajiGatewaySpec{PrivatePrefix: tc.prefix, TenantPorts: &v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: tc.first, Last: tc.last}}}}
 		if got := tenantAddress(gateway, tc.port); got != tc.want {
 			t.Errorf("%s, ports from %d, port %d: got %q, want %q", tc.prefix, tc.first, tc.port, got, tc.want)
 		}

@@ -250,7 +250,7 @@ func validation(w *world) {
 		"address not in form":       {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "2001:DB8::1" }, "canonical"},
 		"address as domain":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "10.0.0.1" }, "domain must be a DNS name"},
 		"upper-case domain":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "K8s.example.com" }, "lower-case"},
-		"range upside down":         {func(g *v1alpha2.KamajiGateway) { g.Spec.TenantPorts = &v1alpha2.PortRange{First: 20001, Last: 20000} }, "first must not be greater"},
+		"range upside down":         {func(g *v1alpha2.KamajiGateway) { g.Spec.TenantPorts = &v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: 20001, Last: 20000}} }, "first must not be greater"},
 		"port in the range":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 20000 }, "outside tenantPorts"},
 		"privileged port":           {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 443 }, "below 1024"},
 		"long name":                 {func(g *v1alpha2.KamajiGateway) { g.Name = strings.Repeat("a", 41) }, "DNS label of at most 40"},
@@ -288,7 +288,7 @@ func validation(w *world) {
 		g.Spec.PrivatePrefix, g.Spec.PublicPolicy = "10.255.0.0/17", sources("0.0.0.0/0", "2001:db8::/32", "192.0.2.7/32")
 	})
 	w.create(g)
-	if g.Spec.HostnameTemplate != "{name}.{domain}" || g.Spec.Port != 6443 || g.Spec.TenantPorts == nil || *g.Spec.TenantPorts != (v1alpha2.PortRange{First: 10000, Last: 29999}) || g.Spec.DataPlane.Type != v1alpha2.DataPlaneEmbedded || g.Spec.DataPlane.Placement != v1alpha2.PlacementInCluster {
+	if g.Spec.HostnameTemplate != "{name}.{domain}" || g.Spec.Port != 6443 || g.Spec.TenantPorts == nil || *g.Spec.TenantPorts != (v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: 10000, Last: 29999}, Listen: v1alpha2.TenantPortListenAlways}) || g.Spec.DataPlane.Type != v1alpha2.DataPlaneEmbedded || g.Spec.DataPlane.Placement != v1alpha2.PlacementInCluster {
 		t.Errorf("defaults: %+v", g.Spec)
 	}
 	for name, change := range map[string]func(*v1alpha2.KamajiGateway){

@@ -146,7 +146,7 @@ func privateTenants(w *world) {
 func portsRunOut(w *world) {
 	t := w.T
 	w.create(w.gateway("default", "203.0.113.10", "10.0.0.5", func(g *v1alpha2.KamajiGateway) {
-		g.Spec.TenantPorts = &v1alpha2.PortRange{First: 20000, Last: 20001}
+		g.Spec.TenantPorts = &v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: 20000, Last: 20001}}
 	}))
 	w.run()
 	w.create(newTenant("c1", onGateway("default")))

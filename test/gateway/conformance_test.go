@@ -29,6 +29,7 @@ var behaviours = []struct {
 	{"a tenant without endpoints is refused at once", asleep},
 	{"clients with a name reach the activator of a tenant without endpoints", awaited},
 	{"tenants come and go alone", comeAndGo},
+	{"a gateway may serve addresses instead of ports", addressesOnly},
 	{"draining takes no more and cuts nothing", draining},
 }
 
@@ -322,6 +323,44 @@ func comeAndGo(t *testing.T, p plane) {
 			t.Error("a stream of another tenant was cut")
 		}
 	}
+}
+
+func addressesOnly(t *testing.T, p plane) {
+	w := newWorld(t)
+	a, without := w.newTenant(t, "a"), w.newTenant(t, "b")
+	without.Address = netip.Addr{}
+	w.set(t, without.Tenant, without.backends)
+	p.start(t, w)
+	kept := []*client{open(t, visit{to: w.own(a.Tenant)}, "a apiserver"), open(t, visit{to: w.own(a.Tenant), protocols: agent}, "a konnectivity")}
+	closed := w.gateway
+	closed.AddressesOnly = true
+	must(t, w.state.SetGateway(closed))
+	until(t, "the port is closed", func() bool { _, got := connect(t, visit{to: w.own(a.Tenant)}); return got == "" })
+	late := w.newTenant(t, "c")
+	until(t, "a new tenant is reached at its address", func() bool {
+		_, got := connect(t, visit{to: w.address(late.Tenant)})
+		return got == "c apiserver"
+	})
+	for what, v := range map[string]visit{
+		"the port":                     {to: w.own(a.Tenant)},
+		"the port, as an agent":        {to: w.own(a.Tenant), protocols: agent},
+		"the port of a new tenant":     {to: w.own(late.Tenant)},
+		"a port that was a tenant's":   {to: w.own(a.Tenant), name: a.Hostname},
+		"a port by somebody's address": {to: netip.AddrPortFrom(a.Address, a.Port)},
+	} {
+		if _, got := connect(t, v); got != "" {
+			t.Errorf("%s leads to %s", what, got)
+		}
+	}
+	open(t, visit{to: w.address(a.Tenant), protocols: agent}, "a konnectivity")
+	open(t, visit{to: w.own(without.Tenant)}, "b apiserver")
+	for _, k := range kept {
+		if !k.alive() {
+			t.Error("closing the port cut a stream that had come by it")
+		}
+	}
+	must(t, w.state.SetGateway(w.gateway))
+	until(t, "the port is open again", func() bool { _, got := connect(t, visit{to: w.own(a.Tenant)}); return got == "a apiserver" })
 }
 
 func draining(t *testing.T, p plane) {

@@ -103,6 +103,31 @@ type PortRange struct {
 	Last int32 `json:"last"`
 }
 
+// TenantPortListen says which tenants are reached by their own port.
+//
+// +kubebuilder:validation:Enum=Always;WithoutAddress
+type TenantPortListen string
+
+const (
+	// TenantPortListenAlways opens every tenant's port.
+	TenantPortListenAlways TenantPortListen = "Always"
+	// TenantPortListenWithoutAddress opens the ports of tenants that have no private address of their own.
+	TenantPortListenWithoutAddress TenantPortListen = "WithoutAddress"
+)
+
+// TenantPorts are the ports of a gateway's tenants.
+type TenantPorts struct {
+	PortRange `json:",inline"`
+
+	// listen says which tenants are reached by their own port. With WithoutAddress those that have an address of privatePrefix are not:
+	// their port stays theirs, but closed, and the data plane needs one socket for all of them instead of one for each. A change counts for
+	// new connections.
+	//
+	// +kubebuilder:default=Always
+	// +optional
+	Listen TenantPortListen `json:"listen,omitempty"`
+}
+
 // GatewayDataPlane says what forwards the connections and where it runs.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.metricsPort) || (self.placement == 'InCluster' && self.type == 'Embedded')",message="metricsPort needs placement InCluster and type Embedded: an External data plane has metricsAddress in its own file, and Envoy's metrics are with its health checks"
@@ -162,6 +187,7 @@ type GatewayDataPlane struct {
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.privatePrefix) || !has(self.tenantPorts) || !has(oldSelf.tenantPorts) || self.tenantPorts.first == oldSelf.tenantPorts.first",message="tenantPorts.first can't change on a gateway with privatePrefix: tenants' private addresses are counted from it"
 // +kubebuilder:validation:XValidation:rule="!has(self.privatePrefix) || !isCIDR(self.privatePrefix) || !has(self.tenantPorts) || (cidr(self.privatePrefix).ip().family() == 4 ? 32 : 128) - cidr(self.privatePrefix).prefixLength() >= 16 || self.tenantPorts.last - self.tenantPorts.first + 3 <= [1,2,4,8,16,32,64,128,256,512,1024,2048,4096,8192,16384,32768][(cidr(self.privatePrefix).ip().family() == 4 ? 32 : 128) - cidr(self.privatePrefix).prefixLength()]",message="privatePrefix must have two addresses more than tenantPorts has ports: choose a larger network, or a smaller tenantPorts"
 // +kubebuilder:validation:XValidation:rule="!has(self.privatePrefix) || !isCIDR(self.privatePrefix) || !((isIP(self.publicAddress) && cidr(self.privatePrefix).containsIP(self.publicAddress)) || (isIP(self.privateAddress) && cidr(self.privatePrefix).containsIP(self.privateAddress)))",message="privatePrefix must not contain publicAddress or privateAddress, which all tenants share"
+// +kubebuilder:validation:XValidation:rule="!has(self.tenantPorts) || !has(self.tenantPorts.listen) || self.tenantPorts.listen == 'Always' || has(self.privatePrefix)",message="tenantPorts.listen WithoutAddress needs privatePrefix: without it tenants have no address, and all ports are open anyway"
 type KamajiGatewaySpec struct {
 	// domain under which tenants without a host name of their own get one: <tenant>.<domain>, unless hostnameTemplate says otherwise.
 	// It can't change: the names are in certificates, kubeconfigs and on workers.
@@ -203,7 +229,8 @@ type KamajiGatewaySpec struct {
 	PrivateAddress string `json:"privateAddress"`
 
 	// privatePrefix is a network, routed to the machines of the data plane, from which each tenant gets a private address of
-	// its own, for clients that send no host name. Tenants then need no port but the shared one; their tenant ports keep being served.
+	// its own, for clients that send no host name. Tenants then need no port but the shared one; whether their tenant ports keep being
+	// served, tenantPorts.listen says.
 	// The address is the first of the network plus the place of the tenant's port in tenantPorts, counted from 1. So the network
 	// must have two addresses more than tenantPorts has ports, and neither it nor tenantPorts.first can change.
 	//
@@ -239,7 +266,7 @@ type KamajiGatewaySpec struct {
 	//
 	// +kubebuilder:default={first: 10000, last: 29999}
 	// +optional
-	TenantPorts *PortRange `json:"tenantPorts,omitempty"`
+	TenantPorts *TenantPorts `json:"tenantPorts,omitempty"`
 
 	// limits protect each instance of an Embedded data plane. They change without a restart, and what the file of an External instance
 	// sets counts instead. Envoy has its own, flags of kamaji-gateway envoy.

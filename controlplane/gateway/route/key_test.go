@@ -98,6 +98,11 @@ func TestRoutes(t *testing.T) {
 	if diff := cmp.Diff(append(slices.Clone(onPrivate[2:]), onPublic...), route.Routes(bare), same); diff != "" {
 		t.Errorf("routes of a tenant without an address (-want +got):\n%s", diff)
 	}
+	closed := whole
+	closed.Port = 0
+	if diff := cmp.Diff(slices.Concat(onPrivate[:2], onPrivate[4:], onPublic), route.Routes(closed), same); diff != "" {
+		t.Errorf("routes of a tenant whose port is closed (-want +got):\n%s", diff)
+	}
 }
 
 // Only a name tells the activator which tenant a connection is for.

@@ -30,6 +30,8 @@ type Gateway struct {
 	Port uint16
 	// PrivatePrefix holds the private addresses that are a tenant's own; the zero Prefix when tenants have none.
 	PrivatePrefix netip.Prefix
+	// AddressesOnly closes the ports of tenants that have an address of PrivatePrefix.
+	AddressesOnly bool
 	// Public and Private are for tenants that have no policy of their own, by listener.
 	Public, Private Policy
 	// Limits protect each of its data planes.
@@ -60,7 +62,7 @@ type Tenant struct {
 	// Hostname is served on both listeners, AdditionalHostnames on the public one only.
 	Hostname            string
 	AdditionalHostnames []string
-	// Port is the tenant's own on the private address.
+	// Port is the tenant's own on the private address; 0 when it is closed.
 	Port uint16
 	// Address is the tenant's own, out of the gateway's PrivatePrefix; the zero Addr when it has none.
 	Address netip.Addr
@@ -194,8 +196,11 @@ func Routes(t Tenant) []Route {
 	routes := []Route{
 		{HostKey(Private, t.Hostname, false), named, t.Private},
 		{HostKey(Private, t.Hostname, true), konnectivity, t.Private},
-		{PortKey(t.Port, false), api, t.Private},
-		{PortKey(t.Port, true), konnectivity, t.Private},
+	}
+	if t.Port != 0 {
+		routes = append(routes,
+			Route{PortKey(t.Port, false), api, t.Private},
+			Route{PortKey(t.Port, true), konnectivity, t.Private})
 	}
 	if t.Address.IsValid() {
 		routes = append(routes,

@@ -105,7 +105,7 @@ func (b *bench) restart(name string) error {
 	switch name {
 	case ours:
 		var g *gateway
-		if g, err = b.startGateway(b.scale.names); err == nil {
+		if g, err = b.startGateway(b.scale.names, byPort); err == nil {
 			p = &proxy{process: g.process, addr: g.public(), stop: g.stop}
 		}
 	case haproxy:

@@ -37,6 +37,7 @@ type gateway struct {
 	route route.Gateway
 	state *server.State
 	to    netip.AddrPort // the endpoint of all tenants
+	ways  ways
 	file  string         // its bootstrap file
 	stop  func()
 }
@@ -45,9 +46,38 @@ func (g *gateway) public() netip.AddrPort {
 	return netip.AddrPortFrom(g.route.PublicAddress, g.route.Port)
 }
 
+// ways lead to a tenant besides its host name.
+type ways int
+
+const (
+	// byPort is a port of its own on the private address: a socket for each tenant.
+	byPort ways = iota
+	// byAddress is a private address of its own: one socket for all tenants.
+	byAddress
+)
+
+// tenantNetwork has the tenants' private addresses. All of 127.0.0.0/8 is local without a route.
+var tenantNetwork = netip.MustParsePrefix("127.64.0.0/16")
+
+func addressOf(i int) netip.Addr {
+	place := i + 1
+	return netip.AddrFrom4([4]byte{127, 64, byte(place >> 8), byte(place)})
+}
+
+// entrance is where a client reaches tenant i: the public address, or the tenant's own.
+func (g *gateway) entrance(i int) netip.AddrPort {
+	if g.ways == byAddress {
+		return netip.AddrPortFrom(addressOf(i), g.route.Port)
+	}
+	return g.public()
+}
+
 // set adds tenant i.
 func (g *gateway) set(i int) error {
 	t := route.Tenant{Namespace: "tenants", Name: fmt.Sprintf("tenant-%d", i), Gateway: g.route.Name, Hostname: hostName(i), Port: uint16(firstPort + i)}
+	if g.ways == byAddress {
+		t.Address = addressOf(i)
+	}
 	endpoint := []route.Endpoint{{Address: g.to.Addr(), Port: g.to.Port()}}
 	refused, err := g.state.SetTenant(t, route.Backends{route.PortAPIServer: endpoint, route.PortKonnectivity: endpoint})
 	if err == nil && len(refused) > 0 {
@@ -62,12 +92,15 @@ func (g *gateway) remove(i int) error {
 }
 
 // startGateway runs kamaji-gateway with one thread of work, and a control plane that knows as many tenants.
-func (b *bench) startGateway(tenants int) (*gateway, error) {
+func (b *bench) startGateway(tenants int, by ways) (*gateway, error) {
 	g := &gateway{
 		route: route.Gateway{
 			Name: "bench", PublicAddress: netip.MustParseAddr("127.0.0.2"), PrivateAddress: netip.MustParseAddr("127.0.0.3"), Port: port,
 		},
-		state: server.NewState(), to: b.backend,
+		state: server.NewState(), to: b.backend, ways: by,
+	}
+	if by == byAddress {
+		g.route.PrivatePrefix, g.route.AddressesOnly = tenantNetwork, true
 	}
 	if err := g.state.SetGateway(g.route); err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ const restarts = 5
 
 // restartLoss replaces the gateway's process again and again, as an upgrade would, and counts connections that did not come about.
 func (b *bench) restartLoss() error {
-	g, err := b.startGateway(b.scale.names)
+	g, err := b.startGateway(b.scale.names, byPort)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,15 @@ func (b *bench) manyTenants() error {
 		return err
 	}
 	reportAlone("gateway-memory-per-tenant", "B", goal{}, memory)
-	g, err := b.startGateway(b.scale.tenants)
+	if err := b.churnBeside(byPort, "gateway", b.scale.streams); err != nil {
+		return err
+	}
+	return b.churnBeside(byAddress, "gateway-addresses", b.scale.moreStreams)
+}
+
+// churnBeside has tenants come and go while streams stay open. A tenant port takes a descriptor from them.
+func (b *bench) churnBeside(by ways, name string, streams int) error {
+	g, err := b.startGateway(b.scale.tenants, by)
 	if err != nil {
 		return err
 	}
@@ -24,7 +32,7 @@ func (b *bench) manyTenants() error {
 	if err := b.answers(&proxy{process: g.process, addr: g.public()}); err != nil {
 		return err
 	}
-	conns, err := b.openMany(g.public(), b.scale.streams)
+	conns, err := b.openMany(g.public(), streams)
 	defer func() {
 		for _, c := range conns {
 			_ = c.Close()
@@ -39,13 +47,13 @@ func (b *bench) manyTenants() error {
 	}
 	slices.Sort(times)
 	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
-	reportAlone("gateway-route-live-p50", "ms", goal{}, ms(times[len(times)/2]))
-	reportAlone("gateway-route-live-p99", "ms", goal{value: 100}, ms(times[len(times)*99/100]))
+	reportAlone(name+"-route-live-p50", "ms", goal{}, ms(times[len(times)/2]))
+	reportAlone(name+"-route-live-p99", "ms", goal{value: 100}, ms(times[len(times)*99/100]))
 	lost, verdict := len(conns)-answering(conns), "ok"
 	if lost > 0 {
 		verdict = "short"
 	}
-	fmt.Printf("BENCH gateway-connections-lost %d of_%d none 0 - <=0 %s\n", lost, len(conns), verdict)
+	fmt.Printf("BENCH %s-connections-lost %d of_%d none 0 - <=0 %s\n", name, lost, len(conns), verdict)
 	return nil
 }
 
@@ -62,7 +70,7 @@ func (b *bench) churn(g *gateway) ([]time.Duration, error) {
 			return nil, err
 		}
 		if err := poll(b.ctx, "the new tenant", func() error {
-			c, err := open(g.public(), hello)
+			c, err := open(g.entrance(i), hello)
 			if err == nil {
 				_ = c.Close()
 			}
@@ -83,7 +91,7 @@ func (b *bench) tenantMemory() (float64, error) {
 	few := b.scale.tenants / 10
 	var resident [2]float64
 	for i, n := range []int{few, b.scale.tenants} {
-		g, err := b.startGateway(n)
+		g, err := b.startGateway(n, byPort)
 		if err != nil {
 			return 0, err
 		}

@@ -179,6 +179,7 @@ func gatewayOf(g *v1alpha2.KamajiGateway) (route.Gateway, error) {
 			return route.Gateway{}, fmt.Errorf("reading spec.privatePrefix: %w", err)
 		}
 	}
+	out.AddressesOnly = g.Spec.TenantPorts != nil && g.Spec.TenantPorts.Listen == v1alpha2.TenantPortListenWithoutAddress
 	if out.Public, err = policyOf(g.Spec.PublicPolicy); err != nil {
 		return route.Gateway{}, fmt.Errorf("reading spec.publicPolicy: %w", err)
 	}

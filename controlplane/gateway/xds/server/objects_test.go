@@ -24,11 +24,13 @@ func TestGatewayOf(t *testing.T) {
 		PublicPolicy:  &kamajiv1alpha1.GatewayPolicy{AllowedSources: []kamajiv1alpha1.SourceCIDR{"203.0.113.0/24", "198.51.100.0/24"}, MaxConnections: ptr.To[int32](7)},
 		Limits:        &v1alpha2.GatewayLimits{Connections: ptr.To[int32](5000), PendingConnections: ptr.To[int32](100), ConnectionAgeSeconds: ptr.To[int32](3600)},
 		ProxyProtocol: &v1alpha2.GatewayProxyProtocol{PublicSources: []kamajiv1alpha1.SourceCIDR{"192.0.2.250/31"}, PrivateSources: []kamajiv1alpha1.SourceCIDR{"10.0.0.250/32"}},
+		TenantPorts:   &v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: 20000, Last: 29999}, Listen: v1alpha2.TenantPortListenWithoutAddress},
 	}
 	got, err := gatewayOf(&v1alpha2.KamajiGateway{ObjectMeta: metav1.ObjectMeta{Name: "default"}, Spec: spec})
 	must(t, err)
 	want := route.Gateway{
 		Name: "default", PublicAddress: ip("203.0.113.10"), PrivateAddress: ip("10.0.0.5"), Port: 6443, PrivatePrefix: netip.MustParsePrefix("10.255.0.0/16"),
+		AddressesOnly: true,
 		Public:        route.Policy{Sources: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("203.0.113.0/24")}, MaxConnections: 7},
 		Limits:        route.Limits{Connections: 5000, PendingConnections: 100, ConnectionAge: time.Hour},
 		PublicProxies: []netip.Prefix{netip.MustParsePrefix("192.0.2.250/31")}, PrivateProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.250/32")},

@@ -28,10 +28,11 @@ type tenantKey struct{ namespace, name string }
 
 // tenant is what was last set for one.
 type tenant struct {
-	// Tenant has the policies that apply, with the gateway's where it has none of its own.
+	// Tenant is as its gateway serves it: with the gateway's policies where it has none of its own, and without a port that is closed.
 	route.Tenant
-	// public and private are its own policies.
+	// public and private are its own policies, port the port that is leased to it.
 	public, private route.Policy
+	port            uint16
 	backends        route.Backends
 }
 
@@ -83,7 +84,8 @@ func (s *State) named(gateway string) *resources {
 	return r
 }
 
-// SetGateway serves the listeners of g and lets its policies count for tenants without their own. An unchanged gateway sends nothing.
+// SetGateway serves the listeners of g, and its tenants as it wants them: policies of tenants without their own, and which ports are
+// closed. An unchanged gateway sends nothing.
 func (s *State) SetGateway(g route.Gateway) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +97,7 @@ func (s *State) SetGateway(g route.Gateway) error {
 		}
 	}
 	r.gateway = g
-	if old.Public.Equal(g.Public) && old.Private.Equal(g.Private) {
+	if old.Public.Equal(g.Public) && old.Private.Equal(g.Private) && old.AddressesOnly == g.AddressesOnly {
 		return nil
 	}
 	// A change of the gateway for all its tenants is the only one that looks at all tenants.
@@ -103,7 +105,7 @@ func (s *State) SetGateway(g route.Gateway) error {
 		if t.Gateway != g.Name {
 			continue
 		}
-		if _, err := s.apply(r, t, t.withPolicies(g)); err != nil {
+		if _, err := s.apply(r, t, t.on(g)); err != nil {
 			return fmt.Errorf("serving routes of %s/%s: %w", t.Namespace, t.Name, err)
 		}
 	}
@@ -168,13 +170,13 @@ func (s *State) SetTenant(t route.Tenant, backends route.Backends) (refused []st
 		is = &tenant{Tenant: route.Tenant{Namespace: t.Namespace, Name: t.Name, Gateway: t.Gateway}}
 		s.tenants[key] = is
 	}
-	next := tenant{Tenant: t, public: t.Public, private: t.Private, backends: maps.Clone(backends)}
+	next := tenant{Tenant: t, public: t.Public, private: t.Private, port: t.Port, backends: maps.Clone(backends)}
 	// Endpoints before the clusters that name them, so that no data plane waits for them. A group that no cluster names any more stays
 	// until the tenant goes: a data plane would hear of its end before it hears of the clusters.
 	if err := s.lead(r, is, next); err != nil {
 		return nil, fmt.Errorf("serving endpoints of %s/%s: %w", t.Namespace, t.Name, err)
 	}
-	if refused, err = s.apply(r, is, next.withPolicies(r.gateway)); err != nil {
+	if refused, err = s.apply(r, is, next.on(r.gateway)); err != nil {
 		return refused, fmt.Errorf("serving routes of %s/%s: %w", t.Namespace, t.Name, err)
 	}
 	return refused, nil
@@ -217,10 +219,13 @@ func (s *State) SetActivator(endpoints []route.Endpoint) error {
 	return nil
 }
 
-// withPolicies is t on g, with the policies of g where it has none of its own.
-func (t *tenant) withPolicies(g route.Gateway) tenant {
+// on is t as g serves it.
+func (t *tenant) on(g route.Gateway) tenant {
 	next := *t
-	next.Public, next.Private = t.public.Or(g.Public), t.private.Or(g.Private)
+	next.Public, next.Private, next.Port = t.public.Or(g.Public), t.private.Or(g.Private), t.port
+	if g.AddressesOnly && t.Address.IsValid() {
+		next.Port = 0
+	}
 	return next
 }
 

@@ -228,6 +228,40 @@ func TestPolicies(t *testing.T) {
 	check("taken back", map[string]route.Policy{"public|sni|none.example.com": unlimited})
 }
 
+// A gateway that serves addresses instead of ports keeps the ports of tenants that have nothing else, and takes it back.
+func TestClosedPorts(t *testing.T) {
+	s := NewState()
+	both, bare := testTenant("a", "both", 20001), testTenant("a", "bare", 20002)
+	both.Address = ip("10.255.0.7")
+	set(t, s, bare, nil)
+	set(t, s, both, nil)
+	check := func(when string, port, address, bare bool) {
+		t.Helper()
+		clusters := s.gateways["default"].clusters.resources
+		for name, want := range map[string]bool{
+			"private|port|20001": port, "private|port|20001|konnectivity": port, "private|ip|10.255.0.7": address, "private|port|20002": bare,
+		} {
+			if (clusters[name] != nil) != want {
+				t.Errorf("%s: %s is served: %t, want %t", when, name, !want, want)
+			}
+		}
+	}
+	open, closed := testGateway, testGateway
+	closed.AddressesOnly = true
+	must(t, s.SetGateway(closed))
+	check("closed", false, true, true)
+	set(t, s, both, apiserver("10.244.0.1"))
+	check("closed, after a change of the tenant", false, true, true)
+	moved := both
+	moved.Address = netip.Addr{}
+	set(t, s, moved, nil)
+	check("closed, after the address has gone", true, false, true)
+	set(t, s, both, nil)
+	check("closed again", false, true, true)
+	must(t, s.SetGateway(open))
+	check("open", true, true, true)
+}
+
 // Nothing that tenants do changes a byte of a listener, also in the eyes of another replica.
 func TestListenersStay(t *testing.T) {
 	versions := func(s *State) map[string]string {
