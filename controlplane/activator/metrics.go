@@ -35,4 +35,13 @@ var (
 	})
 )
 
-func init() { metrics.Registry.MustRegister(requests, refused, connections) }
+func init() {
+	metrics.Registry.MustRegister(requests, refused, connections)
+	// A rate needs a counter that was there before the first event.
+	for _, result := range []string{resultWoken, resultWaits, resultStaysAsleep, resultUnauthorized, resultFailed} {
+		requests.WithLabelValues(result)
+	}
+	for _, reason := range []string{refusedLimit, refusedTenantLimit, refusedName} {
+		refused.WithLabelValues(reason)
+	}
+}
