@@ -58,7 +58,7 @@ func parse() options {
 	fs.StringVar(&o.defaultDataStore, "datastore", "default", "DataStore of tenants that name none; empty lets them wait")
 	fs.StringVar(&o.priorityClass, "priority-class", "", "PriorityClass of control planes that name none; empty sets none")
 	fs.StringVar(&o.kineImage, "kine-image", desired.KineImage, "image of kine, which tenants in datastores other than etcd need")
-	fs.IntVar(&o.starts, "concurrent-starts", 0, "control planes whose pods may start at the same time; 0 is two for each processor of the management cluster's nodes, or eight with --namespace")
+	fs.IntVar(&o.starts, "concurrent-starts", 0, "control planes whose pods may start at the same time; 0 is one for each processor of the management cluster's nodes, or eight with --namespace")
 	fs.StringSliceVar(&o.upgradeSteps, "upgrade-steps", nil, "versions through which control planes go when they are upgraded by several minors, one for a minor; others have a default")
 	fs.BoolVar(&o.networkPolicies, "network-policies", true, "give each control plane a NetworkPolicy; false removes them")
 	fs.StringSliceVar(&o.managementCIDRs, "management-cidrs", []string{autoNetworks}, "networks that control planes may not connect to, beside link-local addresses: pods, nodes and API server of the management cluster; auto is what its Nodes tell")

@@ -51,12 +51,8 @@ func apiServer(in Input) corev1.Container {
 	probes := probeOverrides(tenant, func(p *kamajiv1alpha1.ControlPlaneProbes) *kamajiv1alpha1.ProbeSet { return p.APIServer })
 	out.LivenessProbe = tuned(probe(liveness, corev1.URISchemeHTTPS, "/livez", port), probes.all.Liveness, probes.own.Liveness)
 	out.ReadinessProbe = tuned(probe(readiness, corev1.URISchemeHTTPS, "/readyz", port), probes.all.Readiness, probes.own.Readiness)
-	if probes.all.Startup != nil || probes.own.Startup != nil {
-		out.StartupProbe = tuned(probe(startup, corev1.URISchemeHTTPS, "/livez", port), probes.all.Startup, probes.own.Startup)
-	} else if probes.all.Liveness == nil && probes.own.Liveness == nil {
-		// A startup probe would delay the first readiness probe to its own next turn, which customers wait for.
-		out.LivenessProbe.InitialDelaySeconds = startupBudgetSeconds
-	}
+	// The kubelet probes for readiness as soon as a container has started, and must find it ready: the next time is seconds later.
+	out.StartupProbe = tuned(probe(startup, corev1.URISchemeHTTPS, "/readyz", port), probes.all.Startup, probes.own.Startup)
 	if tenant.KonnectivityPort() != 0 {
 		out.VolumeMounts = append(out.VolumeMounts,
 			corev1.VolumeMount{Name: egressVolume, MountPath: egressPath, ReadOnly: true},

@@ -22,9 +22,9 @@ const (
 // datastore or a crowded node makes a start late and not endless.
 const startupBudgetSeconds = 300
 
-// probe asks a component for its health. The timing follows kubeadm, except that a
-// starting component is asked every second, with a budget of five minutes: how
-// long it takes is seen to the second, and a slow datastore kills nothing.
+// probe asks a component for its health. The timing follows kubeadm, with two exceptions. A starting component is asked every second, with a
+// budget of five minutes: how long it takes is seen to the second, and a slow datastore kills nothing. And readiness is asked for every five
+// seconds instead of every second.
 func probe(kind probeKind, scheme corev1.URIScheme, path string, port int32) *corev1.Probe {
 	out := &corev1.Probe{
 		ProbeHandler:     corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(port), Scheme: scheme}},
@@ -35,7 +35,8 @@ func probe(kind probeKind, scheme corev1.URIScheme, path string, port int32) *co
 	case liveness:
 		out.PeriodSeconds, out.FailureThreshold = 10, 8
 	case readiness:
-		out.PeriodSeconds, out.FailureThreshold = 1, 3
+		// A probe costs a TLS handshake on both sides, for every tenant and for ever (docs/benchmarks.md).
+		out.PeriodSeconds, out.FailureThreshold = 5, 2
 	case startup:
 		out.TimeoutSeconds, out.PeriodSeconds, out.FailureThreshold = 5, 1, startupBudgetSeconds
 	}

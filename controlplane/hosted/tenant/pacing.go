@@ -19,12 +19,12 @@ import (
 
 const (
 	// startsPerCPU is how many control planes may start at once for each core of the
-	// nodes. A start takes some four seconds of processor time, and waits for little else: with more of them each takes
+	// nodes. A start takes some eight seconds of processor time, and waits for little else: with more of them each takes
 	// longer and none is ready earlier. kube-controller-manager gives up when its API server is not healthy ten seconds
 	// after it has become the leader, and then starts anew, which makes a crowded node more crowded still.
-	startsPerCPU = 2
+	startsPerCPU = 1
 	// fewestStarts is the limit where the nodes are not known, or tiny.
-	fewestStarts = 4
+	fewestStarts = 2
 	// startPatience is how long a start counts. One that takes longer is stuck for a
 	// reason of its own, and must not be in the way of others.
 	startPatience = 3 * time.Minute

@@ -100,13 +100,13 @@ func TestStartsFollowProcessors(t *testing.T) {
 	}
 	check("no node", fewestStarts)
 	p.see(node("a", "2", false), false)
-	check("two cores", 4)
+	check("two cores", 2)
 	p.see(node("b", "7910m", false), false)
-	check("a second node", 19)
+	check("a second node", 9)
 	p.see(node("b", "7910m", false), false)
-	check("the same once more", 19)
+	check("the same once more", 9)
 	p.see(node("b", "7910m", true), false)
-	check("cordoned", 4)
+	check("cordoned", 2)
 	p.see(toolscache.DeletedFinalStateUnknown{Obj: node("a", "2", false)}, true)
 	check("gone", fewestStarts)
 }

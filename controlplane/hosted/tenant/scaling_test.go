@@ -160,7 +160,7 @@ func (w *world) paced(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.eventually(t, func(context.Context) string {
-		if have := w.byCPU(); have != 6 {
+		if have := w.byCPU(); have != 3 {
 			return fmt.Sprintf("three processors allow %d starts", have)
 		}
 		return ""

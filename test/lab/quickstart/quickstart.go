@@ -157,7 +157,7 @@ func (l *Lab) clusterctl(ctx context.Context, environment []string, args ...stri
 	// Upgrades by several minors go through the releases that the lab can build.
 	steps := "KAMAJI_UPGRADE_STEPS=" + strings.Join([]string{binaries.Earlier["1.34"], binaries.Earlier["1.35"]}, ",")
 	// Each of the lab's nodes counts all processors of the one machine.
-	starts := "KAMAJI_CONCURRENT_STARTS=" + strconv.Itoa(2*runtime.NumCPU())
+	starts := "KAMAJI_CONCURRENT_STARTS=" + strconv.Itoa(runtime.NumCPU())
 	return command.Command{
 		Args: append([]string{l.programs.Path("clusterctl"), "--config", l.repository.Config}, args...),
 		Env:  append(append([]string{"KUBECONFIG=" + l.Kubeconfig, steps, starts}, l.repository.Environment...), environment...),
