@@ -5,6 +5,7 @@ package desired_test
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -316,7 +317,24 @@ func TestNodeRestriction(t *testing.T) {
 	if !strings.Contains(plugins(), "NodeRestriction") {
 		t.Error("NodeRestriction is off by default")
 	}
-	if strings.Contains(plugins("--disable-admission-plugins=NodeRestriction,X"), "NodeRestriction") {
-		t.Error("NodeRestriction can't be turned off")
+	for _, user := range [][]string{{"--disable-admission-plugins=NodeRestriction,X"}, {"--disable-admission-plugins", "X,NodeRestriction"}} {
+		if strings.Contains(plugins(user...), "NodeRestriction") {
+			t.Errorf("%v doesn't turn NodeRestriction off", user)
+		}
+	}
+}
+
+// An argument that the engine sets itself goes with its value, whichever way that is written, and nothing else goes.
+func TestFixedArguments(t *testing.T) {
+	in := input()
+	user := []string{"--secure-port", "1", "--v", "2", "--etcd-prefix=/other", "--profiling", "--tls-cert-file", "--vmodule", "secure-port"}
+	in.Tenant.Spec.ControlPlane.Deployment.ExtraArgs = &kamajiv1alpha1.ControlPlaneExtraArgs{APIServer: user}
+	args := desired.Deployment(in).Spec.Template.Spec.Containers[0].Args
+	want := []string{"--v", "2", "--profiling", "--vmodule", "secure-port"}
+	if got := args[len(args)-len(want):]; !slices.Equal(got, want) {
+		t.Errorf("the arguments end in %v, want %v", got, want)
+	}
+	if slices.Contains(args, "1") {
+		t.Errorf("the value of a flag has stayed without it: %v", args)
 	}
 }

@@ -30,19 +30,3 @@ func Tokens(tenant *kamajiv1alpha1.TenantControlPlane) (issuers, audiences []str
 	}
 	return issuers, audiences
 }
-
-// values are those of a flag, which may be given more than once, with a "=" or as an argument of their own.
-func values(args []string, name string) []string {
-	var out []string
-	for i, arg := range args {
-		if !strings.HasPrefix(arg, "-") || flagName(arg) != name {
-			continue
-		}
-		if _, value, ok := strings.Cut(arg, "="); ok {
-			out = append(out, value)
-		} else if i+1 < len(args) {
-			out = append(out, args[i+1])
-		}
-	}
-	return out
-}
