@@ -244,13 +244,15 @@ func validation(w *world) {
 		change func(*v1alpha2.KamajiGateway)
 		want   string
 	}{
-		"same address twice":        {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "10.0.0.5" }, "must differ"},
-		"a name as address":         {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "gw.example.com" }, "publicAddress must be a unicast IP address"},
-		"loopback":                  {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivateAddress = "127.0.0.1" }, "privateAddress must be a unicast IP address"},
-		"address not in form":       {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "2001:DB8::1" }, "canonical"},
-		"address as domain":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "10.0.0.1" }, "domain must be a DNS name"},
-		"upper-case domain":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "K8s.example.com" }, "lower-case"},
-		"range upside down":         {func(g *v1alpha2.KamajiGateway) { g.Spec.TenantPorts = &v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: 20001, Last: 20000}} }, "first must not be greater"},
+		"same address twice":  {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "10.0.0.5" }, "must differ"},
+		"a name as address":   {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "gw.example.com" }, "publicAddress must be a unicast IP address"},
+		"loopback":            {func(g *v1alpha2.KamajiGateway) { g.Spec.PrivateAddress = "127.0.0.1" }, "privateAddress must be a unicast IP address"},
+		"address not in form": {func(g *v1alpha2.KamajiGateway) { g.Spec.PublicAddress = "2001:DB8::1" }, "canonical"},
+		"address as domain":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "10.0.0.1" }, "domain must be a DNS name"},
+		"upper-case domain":   {func(g *v1alpha2.KamajiGateway) { g.Spec.Domain = "K8s.example.com" }, "lower-case"},
+		"range upside down": {func(g *v1alpha2.KamajiGateway) {
+			g.Spec.TenantPorts = &v1alpha2.TenantPorts{PortRange: v1alpha2.PortRange{First: 20001, Last: 20000}}
+		}, "first must not be greater"},
 		"port in the range":         {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 20000 }, "outside tenantPorts"},
 		"privileged port":           {func(g *v1alpha2.KamajiGateway) { g.Spec.Port = 443 }, "below 1024"},
 		"long name":                 {func(g *v1alpha2.KamajiGateway) { g.Name = strings.Repeat("a", 41) }, "DNS label of at most 40"},

@@ -38,7 +38,7 @@ type gateway struct {
 	state *server.State
 	to    netip.AddrPort // the endpoint of all tenants
 	ways  ways
-	file  string         // its bootstrap file
+	file  string // its bootstrap file
 	stop  func()
 }
 
