@@ -227,7 +227,7 @@ func (b *bench) noPods(ctx context.Context) error {
 
 // ready waits until count pods of the fleet are Ready.
 func (b *bench) ready(ctx context.Context, count int) error {
-	return quickstart.Until(ctx, "Ready pods", func() error {
+	return quickstart.Every(ctx, fleetInterval, "Ready pods", func() error {
 		pods := &corev1.PodList{}
 		if err := b.client.List(ctx, pods, client.InNamespace(fleetNamespace)); err != nil {
 			return err

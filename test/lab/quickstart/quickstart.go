@@ -171,6 +171,11 @@ func (l *Lab) jsonpath(ctx context.Context, kind, name, path string) (string, er
 
 // Until repeats look until it returns nil; the error is its last one.
 func Until(ctx context.Context, what string, look func() error) error {
+	return Every(ctx, interval, what, look)
+}
+
+// Every is Until with another interval between two looks, for those that cost something.
+func Every(ctx context.Context, interval time.Duration, what string, look func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
