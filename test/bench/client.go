@@ -225,24 +225,22 @@ func (b *bench) noPods(ctx context.Context) error {
 	})
 }
 
-// ready waits until count pods of the fleet are Ready.
+// ready returns an error while fewer than count pods of the fleet are Ready.
 func (b *bench) ready(ctx context.Context, count int) error {
-	return quickstart.Every(ctx, fleetInterval, "Ready pods", func() error {
-		pods := &corev1.PodList{}
-		if err := b.client.List(ctx, pods, client.InNamespace(fleetNamespace)); err != nil {
-			return err
-		}
-		found := 0
-		for _, pod := range pods.Items {
-			for _, c := range pod.Status.Conditions {
-				if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-					found++
-				}
+	pods := &corev1.PodList{}
+	if err := b.client.List(ctx, pods, client.InNamespace(fleetNamespace)); err != nil {
+		return err
+	}
+	found := 0
+	for _, pod := range pods.Items {
+		for _, c := range pod.Status.Conditions {
+			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+				found++
 			}
 		}
-		if found < count {
-			return fmt.Errorf("%d of %d are", found, count)
-		}
-		return nil
-	})
+	}
+	if found < count {
+		return fmt.Errorf("%d of %d are", found, count)
+	}
+	return nil
 }
