@@ -331,7 +331,10 @@ func addressesOnly(t *testing.T, p plane) {
 	without.Address = netip.Addr{}
 	w.set(t, without.Tenant, without.backends)
 	p.start(t, w)
-	kept := []*client{open(t, visit{to: w.own(a.Tenant)}, "a apiserver"), open(t, visit{to: w.own(a.Tenant), protocols: agent}, "a konnectivity")}
+	kept := []*client{
+		open(t, visit{to: w.address(a.Tenant)}, "a apiserver"), open(t, visit{to: w.private(), name: a.Hostname, protocols: agent}, "a konnectivity"),
+		open(t, visit{to: w.own(without.Tenant)}, "b apiserver"),
+	}
 	closed := w.gateway
 	closed.AddressesOnly = true
 	must(t, w.state.SetGateway(closed))
@@ -356,7 +359,7 @@ func addressesOnly(t *testing.T, p plane) {
 	open(t, visit{to: w.own(without.Tenant)}, "b apiserver")
 	for _, k := range kept {
 		if !k.alive() {
-			t.Error("closing the port cut a stream that had come by it")
+			t.Error("closing ports cut a stream that had come by another way")
 		}
 	}
 	must(t, w.state.SetGateway(w.gateway))

@@ -120,8 +120,8 @@ type TenantPorts struct {
 	PortRange `json:",inline"`
 
 	// listen says which tenants are reached by their own port. With WithoutAddress those that have an address of privatePrefix are not:
-	// their port stays theirs, but closed, and the data plane needs one socket for all of them instead of one for each. A change counts for
-	// new connections.
+	// their port stays theirs, but closed, and the data plane needs one socket for all of them instead of one for each. Connections that came
+	// by a port that is closed end.
 	//
 	// +kubebuilder:default=Always
 	// +optional
