@@ -22,6 +22,7 @@ var _ = Describe("Many tenants at once", Ordered, Label("scenario"), func() {
 	l := quickstart.New(progress.New(GinkgoWriter))
 	var names []string
 	BeforeAll(func(ctx SpecContext) { Expect(l.Prepare(ctx)).To(Succeed()) })
+	AfterAll(func(ctx SpecContext) { remove(ctx, l, names...) })
 	JustAfterEach(func(ctx SpecContext) {
 		if CurrentSpecReport().Failed() {
 			l.Explain(ctx)

@@ -59,6 +59,21 @@ func resources(component string, given *corev1.ResourceRequirements) corev1.Reso
 	}}
 }
 
+// leaderElection are flags of the components of which one works at a time. Each renewal of a Lease is a write to the datastore that many
+// tenants share, and every two seconds, as is the default, they are most of what an idle control plane does; a component that can't
+// renew for ten seconds, on a crowded node, exits. The price is that controllers stand still for thirty seconds and not for fifteen
+// after their leader has gone, for example in a roll-out; kube-scheduler hands its Lease over when it is stopped. Who sets one of the
+// three has the component's own defaults for the others, which it has to fit.
+func leaderElection(user []string) flags {
+	out := flags{"leader-elect-lease-duration": "30s", "leader-elect-renew-deadline": "20s", "leader-elect-retry-period": "5s"}
+	for name := range out {
+		if given(user, name) {
+			return nil
+		}
+	}
+	return out
+}
+
 // collectEarly makes Go collect garbage when the heap has grown by half instead of
 // by all, which saves a fifth of the API server (docs/benchmarks.md). A busy one
 // spends more of its time on that, an idle one doesn't notice.

@@ -35,7 +35,7 @@ func controllerManager(in Input) corev1.Container {
 		Image:           image(tenant, spec.RegistrySettings.ControllerManagerImage, "kube-controller-manager"),
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{"kube-controller-manager"},
-		Args: arguments(nil, flags{
+		Args: arguments(nil, with(leaderElection(user), flags{
 			"allocate-node-cidrs":              "true",
 			"authentication-kubeconfig":        conf,
 			"authorization-kubeconfig":         conf,
@@ -53,7 +53,7 @@ func controllerManager(in Input) corev1.Container {
 			"service-account-private-key-file": pkiPath + "/sa.key",
 			"service-cluster-ip-range":         strings.Join(tenant.ServiceCIDRs(), ","),
 			"use-service-account-credentials":  "true",
-		}, user),
+		}), user),
 		Ports: []corev1.ContainerPort{{Name: controllerManagerMetrics, ContainerPort: controllerManagerPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: controllerManagerPKIVolume, MountPath: pkiPath, ReadOnly: true},

@@ -324,6 +324,31 @@ func TestNodeRestriction(t *testing.T) {
 	}
 }
 
+// Leases are renewed rarely, unless the user says how often.
+func TestLeaderElection(t *testing.T) {
+	arguments := func(user ...string) []string {
+		in := input()
+		in.Tenant.Spec.ControlPlane.Deployment.ExtraArgs = &kamajiv1alpha1.ControlPlaneExtraArgs{ControllerManager: user, Scheduler: user}
+		var out []string
+		for _, c := range desired.Deployment(in).Spec.Template.Spec.Containers[1:] {
+			for _, arg := range c.Args {
+				if strings.HasPrefix(arg, "--leader-elect-") {
+					out = append(out, arg)
+				}
+			}
+		}
+		return out
+	}
+	ours := []string{"--leader-elect-lease-duration=30s", "--leader-elect-renew-deadline=20s", "--leader-elect-retry-period=5s"}
+	if got := arguments(); !slices.Equal(got, slices.Concat(ours, ours)) {
+		t.Errorf("got %v", got)
+	}
+	theirs := "--leader-elect-lease-duration=16s"
+	if got := arguments(theirs); !slices.Equal(got, []string{theirs, theirs}) {
+		t.Errorf("beside the user's: got %v, which may not fit it", got)
+	}
+}
+
 // An argument that the engine sets itself goes with its value, whichever way that is written, and nothing else goes.
 func TestFixedArguments(t *testing.T) {
 	in := input()

@@ -33,7 +33,7 @@ func scheduler(in Input) corev1.Container {
 			"bind-address":              "0.0.0.0", // the kubelet of the management cluster probes it
 			"kubeconfig":                conf,
 			"leader-elect":              "true",
-		}, nil, user),
+		}, leaderElection(user), user),
 		Ports:           []corev1.ContainerPort{{Name: schedulerMetrics, ContainerPort: schedulerPort, Protocol: corev1.ProtocolTCP}},
 		VolumeMounts:    []corev1.VolumeMount{{Name: schedulerConfVolume, MountPath: confPath, ReadOnly: true}},
 		SecurityContext: restricted(),
