@@ -7,6 +7,7 @@ package e2e
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -34,6 +35,27 @@ var _ = Describe("Many tenants at once", Ordered, Label("scenario"), func() {
 		for i := range fleetSize {
 			t := tenant{name: fmt.Sprintf("fleet-%02d", i), version: quickstart.Version, dataStore: "default", replicas: 1}
 			tenants, names = append(tenants, t), append(names, t.name)
+			Expect(l.Apply(ctx, l.Kubeconfig, t.manifest())).To(Succeed())
+		}
+		for some := 10; some <= fleetSize; some += 10 {
+			// A kubectl every 200 ms would take a third of a core from them.
+			Expect(quickstart.Every(ctx, 5*time.Second, fmt.Sprintf("%d tenants to be Ready", some), func() error {
+				states, err := l.Kubectl(ctx, "-n", quickstart.Namespace, "get", "tenantcontrolplanes", "-o",
+					`jsonpath={range .items[*]}{.metadata.name} {.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}`)
+				if err != nil {
+					return err
+				}
+				ready := 0
+				for line := range strings.SplitSeq(states, "\n") {
+					if strings.HasPrefix(line, "fleet-") && strings.HasSuffix(line, " True") {
+						ready++
+					}
+				}
+				if ready < some {
+					return fmt.Errorf("%d are", ready)
+				}
+				return nil
+			})).To(Succeed())
 		}
 		create(ctx, l, tenants...)
 		restarts, err := l.Kubectl(ctx, "-n", quickstart.Namespace, "get", "pods", "-o", "jsonpath={range .items[*].status.containerStatuses[*]}{.restartCount} {end}")
