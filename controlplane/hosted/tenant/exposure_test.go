@@ -90,10 +90,14 @@ func TestExposure(t *testing.T) {
 			s.ControlPlane.Ingress = &kamajiv1alpha1.IngressSpec{Hostname: "customer1.example.com:443", IngressClassName: "nginx"}
 		})
 		w.reached(t, "customer1.example.com:443")
-		ingress := &networkingv1.Ingress{}
-		if err := w.client.Get(t.Context(), key, ingress); err != nil || ingress.Spec.Rules[0].Host != "customer1.example.com" {
-			t.Errorf("Ingress %+v (%v)", ingress.Spec, err)
-		}
+		// The address is told before the workload is made.
+		w.eventually(t, func(ctx context.Context) string {
+			ingress := &networkingv1.Ingress{}
+			if err := w.client.Get(ctx, key, ingress); err != nil || ingress.Spec.Rules[0].Host != "customer1.example.com" {
+				return fmt.Sprintf("Ingress %+v (%v)", ingress.Spec, err)
+			}
+			return ""
+		})
 	})
 	t.Run("TLSRoute, without the Gateway API", func(t *testing.T) {
 		w.change(t, func(s *kamajiv1alpha1.TenantControlPlaneSpec) {

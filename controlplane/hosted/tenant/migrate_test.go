@@ -43,6 +43,8 @@ type moving struct {
 	quiet   func()
 	mu      sync.Mutex
 	written []string
+	// attempts counts writes that have ended, accepted or not.
+	attempts int
 }
 
 func TestMigration(t *testing.T) {
@@ -142,11 +144,30 @@ func (m *moving) write(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	if _, err := m.customer.CoreV1().ConfigMaps("default").Create(ctx, object, metav1.CreateOptions{}); err == nil {
-		m.mu.Lock()
+	_, err := m.customer.CoreV1().ConfigMaps("default").Create(ctx, object, metav1.CreateOptions{})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.attempts++
+	if err == nil {
 		m.written = append(m.written, name)
-		m.mu.Unlock()
 	}
+}
+
+// attempt waits until the writer has ended another attempt, whatever came of it: the one, if any, that it has begun before now.
+func (m *moving) attempt(t *testing.T) {
+	t.Helper()
+	count := func() int {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.attempts
+	}
+	before := count()
+	m.eventually(t, func(context.Context) string {
+		if count() == before {
+			return "the writer has stopped"
+		}
+		return ""
+	})
 }
 
 // acknowledged are the names of what the API has accepted.
@@ -248,6 +269,7 @@ func (m *moving) moves(t, life *testing.T) {
 // frozen is the state in which nobody can write, not even with all rights and in
 // kube-system, and everybody can read.
 func (m *moving) frozen(t *testing.T) {
+	m.attempt(t)
 	before := len(m.acknowledged())
 	for _, namespace := range []string{"default", "kube-system"} {
 		_, err := m.customer.CoreV1().ConfigMaps(namespace).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "frozen"}}, metav1.CreateOptions{})
@@ -258,6 +280,7 @@ func (m *moving) frozen(t *testing.T) {
 			t.Errorf("reading in %s: %v", namespace, err)
 		}
 	}
+	m.attempt(t)
 	if after := len(m.acknowledged()); after != before {
 		t.Errorf("%d writes were accepted", after-before)
 	}
