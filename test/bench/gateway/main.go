@@ -19,6 +19,9 @@ import (
 	"slices"
 	"syscall"
 
+	"github.com/go-logr/logr"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/debian"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/test/lab/progress"
 )
@@ -46,6 +49,7 @@ func main() {
 	quick := flag.Bool("quick", false, "measure little, to see whether it works")
 	only := flag.String("only", "", "measure one of: connections, stream, latency, idle, restart, tenants")
 	flag.Parse()
+	ctrllog.SetLogger(logr.Discard()) // of the control plane, which would complain that it has none
 	size := whole
 	if *quick {
 		size = small
