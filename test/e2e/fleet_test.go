@@ -57,7 +57,7 @@ var _ = Describe("Many tenants at once", Ordered, Label("scenario"), func() {
 				return nil
 			})).To(Succeed())
 		}
-		create(ctx, l, tenants...)
+		serve(ctx, l, tenants...)
 		restarts, err := l.Kubectl(ctx, "-n", quickstart.Namespace, "get", "pods", "-o", "jsonpath={range .items[*].status.containerStatuses[*]}{.restartCount} {end}")
 		Expect(err).NotTo(HaveOccurred())
 		Expect(strings.Fields(restarts)).To(HaveEach("0"))

@@ -53,6 +53,11 @@ func create(ctx context.Context, l *quickstart.Lab, tenants ...tenant) {
 	for _, t := range tenants {
 		ExpectWithOffset(1, l.Apply(ctx, l.Kubeconfig, t.manifest())).To(Succeed())
 	}
+	serve(ctx, l, tenants...)
+}
+
+// serve waits until all pods of tenants that were applied serve.
+func serve(ctx context.Context, l *quickstart.Lab, tenants ...tenant) {
 	for _, t := range tenants {
 		ExpectWithOffset(1, settled(ctx, l, t.name, t.version)).To(Succeed())
 		// Ready means that one pod serves; the Deployment waits for all.

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -44,10 +43,8 @@ var _ = Describe("A control plane that sleeps", Ordered, Label("scenario"), func
 		Expect(err).NotTo(HaveOccurred())
 		port, err := field(ctx, l, sleeper.name, "{.status.kamajiGateway.port}")
 		Expect(err).NotTo(HaveOccurred())
-		number, err := strconv.ParseUint(port, 10, 16)
-		Expect(err).NotTo(HaveOccurred())
 		for range 20 {
-			Expect(stranger(ctx, fmt.Sprintf("%s:%d", l.Public, number), host)).To(Equal(http.StatusUnauthorized))
+			Expect(stranger(ctx, net.JoinHostPort(l.Public.String(), port), host)).To(Equal(http.StatusUnauthorized))
 		}
 		Expect(field(ctx, l, sleeper.name, awakeUntil)).To(BeEmpty())
 		Expect(pods(ctx, l, sleeper.name)).To(BeEmpty())
