@@ -59,19 +59,28 @@ func resources(component string, given *corev1.ResourceRequirements) corev1.Reso
 	}}
 }
 
-// leaderElection are flags of the components of which one works at a time. Each renewal of a Lease is a write to the datastore that many
-// tenants share, and every two seconds, as is the default, they are most of what an idle control plane does; a component that can't
-// renew for ten seconds, on a crowded node, exits. The price is that controllers stand still for thirty seconds and not for fifteen
-// after their leader has gone, for example in a roll-out; kube-scheduler hands its Lease over when it is stopped. Who sets one of the
-// three has the component's own defaults for the others, which it has to fit.
+// LeaseDuration is how long a component leads without a word. Each renewal of a Lease is a write to the datastore that many
+// tenants share, and every two seconds, as is the default, they are most of what an idle control plane does; a component that
+// can't renew for ten seconds, on a crowded node, exits. The price is that controllers stand still for thirty seconds and not
+// for fifteen after their leader has died. One that stops hands its Lease over: kube-scheduler by itself, and the engine does
+// it for kube-controller-manager.
+const LeaseDuration = 30 * time.Second
+
+// leaderElection are flags of the components of which one works at a time. Who sets one of the three has the component's own
+// defaults for the others, which it has to fit.
 func leaderElection(user []string) flags {
-	out := flags{"leader-elect-lease-duration": "30s", "leader-elect-renew-deadline": "20s", "leader-elect-retry-period": "5s"}
+	out := flags{"leader-elect-lease-duration": LeaseDuration.String(), "leader-elect-renew-deadline": "20s", "leader-elect-retry-period": "5s"}
 	for name := range out {
 		if given(user, name) {
 			return nil
 		}
 	}
 	return out
+}
+
+// goOn has a container work for a while after its pod was told to stop.
+func goOn(d time.Duration) *corev1.Lifecycle {
+	return &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: int64(d.Seconds())}}}
 }
 
 // collectEarly makes Go collect garbage when the heap has grown by half instead of

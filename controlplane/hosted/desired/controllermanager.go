@@ -60,6 +60,8 @@ func controllerManager(in Input) corev1.Container {
 			{Name: controllerManagerConfVolume, MountPath: confPath, ReadOnly: true},
 		},
 		SecurityContext: restricted(),
+		// It works on while its API server does: the next one can't lead before this pod is gone.
+		Lifecycle: goOn(shutdownDelay),
 	}
 	probeOverrides(tenant, func(p *kamajiv1alpha1.ControlPlaneProbes) *kamajiv1alpha1.ProbeSet { return p.ControllerManager }).
 		sibling(&out, controllerManagerPort)

@@ -71,7 +71,7 @@ func konnectivityServer(in Input) corev1.Container {
 			{Name: konnectivityConfVolume, MountPath: confPath, ReadOnly: true},
 			{Name: udsVolume, MountPath: udsPath},
 		},
-		Lifecycle:       &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{Sleep: &corev1.SleepAction{Seconds: int64(tunnelDelay.Seconds())}}},
+		Lifecycle:       goOn(tunnelDelay),
 		SecurityContext: restricted(),
 	}
 	if tenant.Spec.ControlPlane.Monitoring != nil {

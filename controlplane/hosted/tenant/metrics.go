@@ -88,6 +88,7 @@ func (r *Reconciler) forget(name types.NamespacedName) {
 	r.trust.forget(name)
 	r.jobs.Stop(name)
 	r.choices.forget(name)
+	r.departed.forget(name)
 	r.Remote.Forget(name)
 	r.publications.over(name)
 	info.Delete(name.String())

@@ -13,7 +13,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
@@ -75,10 +74,7 @@ func podStopped() predicate.Predicate {
 }
 
 // tenantOfPod finds the tenant by the label that its Service selects pods with.
-func tenantOfPod(_ context.Context, p client.Object) []reconcile.Request {
+func tenantOfPod(p client.Object) (types.NamespacedName, bool) {
 	name := p.GetLabels()[kamajiv1alpha1.NameLabel]
-	if name == "" {
-		return nil
-	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: p.GetNamespace(), Name: name}}}
+	return types.NamespacedName{Namespace: p.GetNamespace(), Name: name}, name != ""
 }

@@ -102,6 +102,9 @@ type Reconciler struct {
 	// choices are of DataStores.
 	choices choices
 
+	// departed are pods that may have left Leases behind.
+	departed departures
+
 	// publications keep back what is over in a moment.
 	publications publications
 
@@ -211,6 +214,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := r.arrived(ctx, s); err != nil {
 		return ctrl.Result{}, err
 	}
+	r.handOver(ctx, s)
 	summarise(s, outcome)
 	record(tenant)
 	if wait := r.settle(before, tenant, outcome, s.now); wait > 0 {

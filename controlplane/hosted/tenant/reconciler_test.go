@@ -73,6 +73,7 @@ func TestLife(t *testing.T) {
 	t.Run("an authority put in the place of another", func(t *testing.T) { w.replaced(t, life) })
 	t.Run("the user's own authority", w.ownAuthority)
 	t.Run("paused", w.paused)
+	t.Run("a leader that has gone", w.leaders)
 	t.Run("scaling", w.scaling)
 	t.Run("changes in quick succession", w.pending)
 	t.Run("konnectivity on and off", w.tunnel)

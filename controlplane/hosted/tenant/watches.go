@@ -60,7 +60,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Owns(&corev1.ConfigMap{}, builder.WithPredicates(notCreated())).
 		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.And(notCreated(), predicate.GenerationChangedPredicate{}))).
 		Owns(&networkingv1.NetworkPolicy{}, builder.WithPredicates(notCreated())).
-		WatchesMetadata(pod(), handler.EnqueueRequestsFromMapFunc(tenantOfPod), builder.WithPredicates(podStopped())).
+		WatchesMetadata(pod(), r.podEvents(), builder.WithPredicates(podStopped())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfSource), builder.WithPredicates(predicate.NewPredicateFuncs(ownerless))).
 		Watches(&kamajiv1alpha1.DataStore{}, handler.EnqueueRequestsFromMapFunc(r.tenantsOfStore), builder.WithPredicates(storeChanged())).
 		Watches(&kamajiv1alpha1.DataStore{}, r.failedStore()).
