@@ -128,6 +128,12 @@ func TestChecksOfManyTenantsArePaced(t *testing.T) {
 	if again := m.remember(key(0), []string{"changed"}, now); !again.Equal(first) {
 		t.Errorf("a change moves the check from %s to %s", first, again)
 	}
+	noted := memoryKey{tenant: key(0).tenant, task: taskNodes}
+	m.note(noted, nil, now)
+	if known, _ := m.done(noted, nil, now.Add(time.Minute)); !known {
+		t.Error("what was noted is not known")
+	}
+	// A note takes nobody's place.
 	if again := m.remember(key(0), nil, first); again.Sub(last) != checkPace {
 		t.Errorf("who was checked comes again %s after the last one", again.Sub(last))
 	}

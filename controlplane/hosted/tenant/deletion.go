@@ -82,8 +82,15 @@ func (r *Reconciler) tearDown(ctx context.Context, tenant *kamajiv1alpha1.Tenant
 // Secrets and the like are removed here, since the garbage collector has some
 // twenty requests per second for a whole cluster.
 func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
-	present, err := r.deleteDeployment(ctx, tenant)
+	deployment, err := r.deleteDeployment(ctx, tenant)
 	if err != nil {
+		return err
+	}
+	pods, err := r.pods(ctx, tenant)
+	if err != nil {
+		return err
+	}
+	if err := r.end(ctx, deployment, pods); err != nil {
 		return err
 	}
 	// TLSRoutes are few and left to the garbage collector. Policies hold pods that stop, too.
@@ -98,16 +105,9 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 	if _, err := r.writer(r.Live).Prune(ctx, members, nil); err != nil {
 		return err
 	}
-	pods, err := r.pods(ctx, tenant)
-	if err != nil {
-		return err
-	}
-	if !present && len(pods) == 0 {
+	if deployment == nil && len(pods) == 0 {
 		members.Lists = []client.ObjectList{&networkingv1.NetworkPolicyList{}}
 		_, err := r.writer(r.Live).Prune(ctx, members, nil)
-		return err
-	}
-	if err := r.hurry(ctx, pods); err != nil {
 		return err
 	}
 	left := time.Until(tenant.DeletionTimestamp.Add(patience))
@@ -119,25 +119,25 @@ func (r *Reconciler) stop(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 }
 
 // deleteDeployment deletes the Deployment in the foreground, so that its pods are
-// deleted before it, and tells whether it is still there.
-func (r *Reconciler) deleteDeployment(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (bool, error) {
+// deleted before it, and returns it as long as it is there.
+func (r *Reconciler) deleteDeployment(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) (*appsv1.Deployment, error) {
 	deployment := &appsv1.Deployment{}
 	err := r.Client.Get(ctx, client.ObjectKeyFromObject(tenant), deployment)
 	switch {
 	case apierrors.IsNotFound(err):
-		return false, nil
+		return nil, nil
 	case err != nil:
-		return false, fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+		return nil, fmt.Errorf("reading Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
 	case !metav1.IsControlledBy(deployment, tenant):
-		return false, nil
+		return nil, nil
 	case !deployment.DeletionTimestamp.IsZero():
-		return true, nil
+		return deployment, nil
 	}
 	err = r.Client.Delete(ctx, deployment, client.PropagationPolicy(metav1.DeletePropagationForeground), client.Preconditions{UID: &deployment.UID})
 	if client.IgnoreNotFound(err) != nil {
-		return true, fmt.Errorf("deleting Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
+		return nil, fmt.Errorf("deleting Deployment %s: %w", client.ObjectKeyFromObject(tenant), err)
 	}
-	return true, nil
+	return deployment, nil
 }
 
 // discard removes the tenant from its datastores.

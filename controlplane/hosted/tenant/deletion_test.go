@@ -17,14 +17,27 @@ import (
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 )
 
-// pod makes a running pod of a tenant. It is on a node, so that it stays until
-// stopped is called, as long as a kubelet takes to end its processes.
+// pod makes a running pod of a tenant, with the ReplicaSet between it and the Deployment. It is on a node, so that it stays
+// until stopped is called, as long as a kubelet takes to end its processes.
 func (w *world) pod(t *testing.T, namespace, tenant string) *corev1.Pod {
 	t.Helper()
+	deployment := &appsv1.Deployment{}
+	if err := w.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: tenant}, deployment); err != nil {
+		t.Fatal(err)
+	}
+	owned := func(owner client.Object, kind string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{
+			Namespace: namespace, Name: owner.GetName() + "-5d4f", Labels: deployment.Spec.Template.Labels,
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(owner, appsv1.SchemeGroupVersion.WithKind(kind))},
+		}
+	}
+	rs := &appsv1.ReplicaSet{
+		ObjectMeta: owned(deployment, "Deployment"),
+		Spec:       appsv1.ReplicaSetSpec{Selector: deployment.Spec.Selector, Template: deployment.Spec.Template},
+	}
+	w.create(t, rs)
 	out := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: tenant + "-pod", Labels: map[string]string{
-			kamajiv1alpha1.NameLabel: tenant, kamajiv1alpha1.ProjectLabel: kamajiv1alpha1.ProjectLabelValue,
-		}},
+		ObjectMeta: owned(rs, "ReplicaSet"),
 		Spec: corev1.PodSpec{
 			NodeName: "node", TerminationGracePeriodSeconds: ptr.To[int64](45), AutomountServiceAccountToken: ptr.To(false),
 			Containers: []corev1.Container{{Name: "kube-apiserver", Image: "kube-apiserver"}},
@@ -39,13 +52,9 @@ func (w *world) pod(t *testing.T, namespace, tenant string) *corev1.Pod {
 	return out
 }
 
-// hurried deletes a pod like the garbage collector and waits until the engine
-// has shortened the time that it has.
+// hurried waits until the engine has told a pod to stop within a second.
 func (w *world) hurried(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
-	if err := w.client.Delete(t.Context(), pod); err != nil {
-		t.Fatal(err)
-	}
 	w.eventually(t, func(ctx context.Context) string {
 		if err := w.client.Get(ctx, client.ObjectKeyFromObject(pod), pod); err != nil {
 			return err.Error()
@@ -57,10 +66,31 @@ func (w *world) hurried(t *testing.T, pod *corev1.Pod) {
 	})
 }
 
-// stopped is what the kubelet reports when the processes of a pod have ended.
+// ended checks that nothing replaces a pod that was stopped, and does what the garbage collector does when it is gone.
+func (w *world) ended(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	rs := &appsv1.ReplicaSet{}
+	key := client.ObjectKey{Namespace: pod.Namespace, Name: metav1.GetControllerOf(pod).Name}
+	if err := w.client.Get(t.Context(), key, rs); err != nil {
+		t.Fatal(err)
+	}
+	if rs.DeletionTimestamp.IsZero() {
+		t.Error("the ReplicaSet would replace the pod")
+	}
+	rs.Finalizers = nil
+	if err := w.client.Update(t.Context(), rs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stopped is what the kubelet reports when the processes of a pod have ended. Its ReplicaSet is of no use then.
 func (w *world) stopped(t *testing.T, pod *corev1.Pod) {
 	t.Helper()
 	if err := w.client.Delete(t.Context(), pod, client.GracePeriodSeconds(0)); err != nil {
+		t.Fatal(err)
+	}
+	rs := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: pod.Namespace, Name: metav1.GetControllerOf(pod).Name}}
+	if err := w.client.Delete(t.Context(), rs); client.IgnoreNotFound(err) != nil {
 		t.Fatal(err)
 	}
 }
@@ -102,6 +132,10 @@ func (w *world) namespace(t *testing.T) {
 	}
 	condition(kamajiv1alpha1.WorkloadReadyCondition, kamajiv1alpha1.NamespaceTerminatingReason)
 	if err := w.client.Delete(t.Context(), tn); err != nil {
+		t.Fatal(err)
+	}
+	// The Deployment is gone, so that the pod is the garbage collector's.
+	if err := w.client.Delete(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
 	w.hurried(t, pod)

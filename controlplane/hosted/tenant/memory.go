@@ -90,6 +90,14 @@ func (m *memory) remember(key memoryKey, inputs []string, now time.Time) time.Ti
 	return entry.next
 }
 
+// note keeps what is known for a while, without a check of it.
+func (m *memory) note(key memoryKey, inputs []string, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	entry := m.entry(key)
+	entry.digest, entry.next = digest(inputs...), now.Add(resyncEvery)
+}
+
 // backOff returns how long to wait after another failure of the task: first,
 // doubled each time up to most.
 func (m *memory) backOff(key memoryKey, first, most time.Duration) time.Duration {

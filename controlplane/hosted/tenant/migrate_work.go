@@ -76,14 +76,15 @@ func (r *Reconciler) work(s *scope, action migration.Action, options migration.O
 // stopPods deletes the Deployment, and with it the pods, at once: the API that
 // they serve is of no use any more.
 func (r *Reconciler) stopPods(ctx context.Context, tenant *kamajiv1alpha1.TenantControlPlane) error {
-	if _, err := r.deleteDeployment(ctx, tenant); err != nil {
+	deployment, err := r.deleteDeployment(ctx, tenant)
+	if err != nil {
 		return err
 	}
 	pods, err := r.pods(ctx, tenant)
 	if err != nil {
 		return err
 	}
-	return r.hurry(ctx, pods)
+	return r.end(ctx, deployment, pods)
 }
 
 // abandonDeployment lets a Deployment go whose pods don't stop, as on a node that

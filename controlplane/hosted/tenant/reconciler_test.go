@@ -284,6 +284,7 @@ func (w *world) deletion(t *testing.T) {
 	}
 	w.tenant(t, name, kamajiv1alpha1.DeletingCondition, metav1.ConditionTrue, "StoppingPods")
 	w.hurried(t, pod)
+	w.ended(t, pod)
 	w.collect(t, name)
 	left := func(want ...string) {
 		t.Helper()
