@@ -32,7 +32,8 @@ type scale struct {
 	names       int // host names that every proxy knows
 	connections int // per round, for the cost of a connection
 	mebibytes   int // per round, for the cost of streaming
-	pings       int // per round, for the latency
+	samples     int // rounds for the latency
+	pings       int // in each of them
 	idle        int // connections held at once
 	tenants     int // of the gateway with many
 	changes     int // tenants added and removed again
@@ -41,8 +42,8 @@ type scale struct {
 }
 
 var (
-	whole = scale{rounds: 5, names: 1000, connections: 4000, mebibytes: 2048, pings: 20000, idle: 8000, tenants: 10000, changes: 1000, streams: 4000, moreStreams: 8000}
-	small = scale{rounds: 1, names: 100, connections: 500, mebibytes: 256, pings: 1000, idle: 500, tenants: 200, changes: 20, streams: 100, moreStreams: 200}
+	whole = scale{rounds: 5, names: 1000, connections: 4000, mebibytes: 2048, samples: 51, pings: 2000, idle: 8000, tenants: 10000, changes: 1000, streams: 4000, moreStreams: 8000}
+	small = scale{rounds: 1, names: 100, connections: 500, mebibytes: 256, samples: 3, pings: 1000, idle: 500, tenants: 200, changes: 20, streams: 100, moreStreams: 200}
 )
 
 func main() {

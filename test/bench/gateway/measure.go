@@ -14,9 +14,9 @@ import (
 // clients is how many open connections at the same time, where the cost of one is measured.
 const clients = 16
 
-// rounds calls f for every proxy in turn, as often as the scale says, after one turn that is forgotten.
-func (b *bench) rounds(f func(name string, p *proxy, keep bool) error) error {
-	for round := range b.scale.rounds + 1 {
+// rounds calls f for every proxy in turn, n times after one turn that is forgotten.
+func (b *bench) rounds(n int, f func(name string, p *proxy, keep bool) error) error {
+	for round := range n + 1 {
 		for _, name := range b.order {
 			if err := b.ctx.Err(); err != nil {
 				return err
@@ -33,7 +33,7 @@ func (b *bench) rounds(f func(name string, p *proxy, keep bool) error) error {
 // connectionCost is the processor time for a connection that is opened, sends a ClientHello, gets 128 bytes and is closed.
 func (b *bench) connectionCost() error {
 	crowd, alone := map[string][]float64{}, map[string][]float64{}
-	err := b.rounds(func(name string, p *proxy, keep bool) error {
+	err := b.rounds(b.scale.rounds, func(name string, p *proxy, keep bool) error {
 		many, err := p.per(float64(b.scale.connections), func() error { return b.connect(p.addr, b.scale.connections, clients) })
 		if err != nil {
 			return err
@@ -93,7 +93,7 @@ func (b *bench) connect(to netip.AddrPort, n, clients int) error {
 // streamCost is the processor time to pass a GiB to a client.
 func (b *bench) streamCost() error {
 	cost := map[string][]float64{}
-	err := b.rounds(func(name string, p *proxy, keep bool) error {
+	err := b.rounds(b.scale.rounds, func(name string, p *proxy, keep bool) error {
 		c, err := open(p.addr, b.hello)
 		if err != nil {
 			return err
@@ -138,10 +138,11 @@ func discard(c *net.TCPConn, n int) error {
 	return nil
 }
 
-// latency is the time 128 bytes take there and back, beside the same without a proxy.
+// latency is the time 128 bytes take there and back, beside the same without a proxy. Which processors the scheduler has
+// put the three processes on makes more of a difference than which proxy it is, so there are many short rounds.
 func (b *bench) latency() error {
 	added, p99 := map[string][]float64{}, map[string][]float64{}
-	err := b.rounds(func(name string, p *proxy, keep bool) error {
+	err := b.rounds(b.scale.samples, func(name string, p *proxy, keep bool) error {
 		direct, _, err := b.roundTrips(b.backend)
 		if err != nil {
 			return err
