@@ -44,8 +44,11 @@ const (
 	namespace = "tenants"
 	// creators is how many clients create tenants at the same time.
 	creators = 10
-	// idleFor is how long the settled engine is watched.
+	// idleFor is how long the settled engine is watched, twice: before any tenant is checked again, and when the checks have
+	// begun, which come evenly from then on.
 	idleFor = time.Minute
+	// checksAfter the first tenant they have. The engine's resyncEvery is ten minutes.
+	checksAfter = 11 * time.Minute
 	// bootTime is how long pods take to be ready, less than real ones do.
 	bootTime = time.Second
 	// starts is how many of them may boot at once: those of sixteen processors.
@@ -79,7 +82,7 @@ func chosen(t *testing.T) []int {
 func TestScale(t *testing.T) {
 	ctrl.SetLogger(klog.Background())
 	w := start(t)
-	before := w.usage(t)
+	before, first := w.usage(t), time.Now()
 	for _, size := range chosen(t) {
 		since := before.tenants
 		began := time.Now()
@@ -92,7 +95,10 @@ func TestScale(t *testing.T) {
 		w.profile(t, size)
 		before = now
 	}
-	w.idle(t, before)
+	w.quiet(t)
+	w.idle(t, "idle")
+	time.Sleep(time.Until(first.Add(checksAfter)))
+	w.idle(t, "checks")
 }
 
 // world is everything around the engine.

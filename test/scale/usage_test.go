@@ -91,9 +91,8 @@ func (w *world) report(size int, took float64, before, now usage) {
 	bench("manager-rss", now.resident, "MiB", "-", 0, "<=500MiB-at-1000", 500)
 }
 
-// idle watches the settled engine.
-func (w *world) idle(t *testing.T, before usage) {
-	// Until the last events have been looked at.
+// quiet waits until the last events have been looked at.
+func (w *world) quiet(t *testing.T) {
 	w.until(t, "the engine to be quiet", func() error {
 		first := w.usage(t)
 		time.Sleep(5 * time.Second)
@@ -102,14 +101,18 @@ func (w *world) idle(t *testing.T, before usage) {
 		}
 		return nil
 	})
+}
+
+// idle watches the settled engine.
+func (w *world) idle(t *testing.T, name string) {
 	from := w.usage(t)
 	time.Sleep(idleFor)
 	to := w.usage(t)
 	// The leader's Lease isn't taken here, so there is nothing to subtract.
-	fmt.Printf("BENCH scale-idle-writes %.0f writes/min - 0 - 0 %s\n", to.writes-from.writes, verdict(to.writes == from.writes))
+	fmt.Printf("BENCH scale-%s-writes %.0f writes/min - 0 - 0 %s\n", name, to.writes-from.writes, verdict(to.writes == from.writes))
 	share := (to.engine - from.engine) / idleFor.Seconds() * 100
-	fmt.Printf("BENCH scale-idle-cpu %.2f %%-of-a-core - 0 - <1%% %s\n", share, verdict(share < 1))
-	fmt.Printf("BENCH scale-idle-rss %.0f MiB - 0 - <=500MiB %s\n", to.resident, verdict(to.resident <= 500))
+	fmt.Printf("BENCH scale-%s-cpu %.2f %%-of-a-core - 0 - <1%% %s\n", name, share, verdict(share < 1))
+	fmt.Printf("BENCH scale-%s-rss %.0f MiB - 0 - <=500MiB %s\n", name, to.resident, verdict(to.resident <= 500))
 }
 
 func verdict(ok bool) string {

@@ -132,6 +132,7 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope) {
 		return
 	}
 	r.departed.settle(tenant, gone)
+	r.Remote.Forget(tenant) // nothing is asked of it before the next check
 }
 
 // handOverLease empties a Lease that a pod that has gone holds, as the component itself would have on its way out. A holder is
