@@ -120,6 +120,10 @@ func TestChecksOfManyTenantsArePaced(t *testing.T) {
 		if next.Sub(last) < checkPace {
 			t.Fatalf("check %d comes %s after the one before", i, next.Sub(last))
 		}
+		other := memoryKey{tenant: key(i).tenant, task: taskStorage}
+		if same := m.remember(other, nil, now.Add(time.Minute)); !same.Equal(next) {
+			t.Fatalf("tenant %d is checked at %s and at %s", i, next, same)
+		}
 		last = next
 	}
 	if after := last.Sub(now); after > resyncEvery+tenants*checkPace {

@@ -19,10 +19,10 @@ import (
 // Of many tenants it is longer, see checkPace.
 const resyncEvery = 10 * time.Minute
 
-// checkPace is the least time between two checks of anything. The two of a tenant take some 35 ms of processor time, mostly
-// to connect to it and to read what is in it, so that idle tenants take less than a hundredth of a core however many there
-// are. A thousand are all looked at in a hundred minutes.
-const checkPace = 3 * time.Second
+// checkPace is the least time between the checks of two tenants. One takes some 65 ms of processor time, mostly to connect to
+// the tenant and to read what is in it, so that idle tenants take less than a hundredth of a core however many there are
+// (docs/benchmarks.md). A thousand are all looked at in some three hours.
+const checkPace = 10 * time.Second
 
 // task is something that is not seen in the management cluster's objects: what
 // was brought in order outside, or was told.
@@ -51,7 +51,9 @@ type memoryKey struct {
 type memory struct {
 	mu    sync.Mutex
 	tasks map[memoryKey]*memorised
-	// planned is the latest check that any task is to have.
+	// checks are when tenants are to be checked: all that is due of one in the same pass, since a pass has its own cost.
+	checks map[types.NamespacedName]time.Time
+	// planned is the latest of them.
 	planned time.Time
 }
 
@@ -73,21 +75,33 @@ func (m *memory) done(key memoryKey, inputs []string, now time.Time) (bool, time
 	return true, t.next
 }
 
-// remember notes that the task was done and returns when to check it again: when that is planned already, or else behind
-// all others, so that a thousand tenants made at once, or seen at start-up, do not stay in step.
+// remember notes that the task was done and returns when to check it again: when that is planned already.
 func (m *memory) remember(key memoryKey, inputs []string, now time.Time) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	entry := m.entry(key)
 	entry.digest, entry.failures = digest(inputs...), 0
 	if !entry.next.After(now) {
-		entry.next = now.Add(resyncEvery)
-		if free := m.planned.Add(checkPace); free.After(entry.next) {
-			entry.next = free
-		}
-		m.planned = entry.next
+		entry.next = m.check(key.tenant, now)
 	}
 	return entry.next
+}
+
+// check is when a tenant is to be checked again, of which something was checked now: as it was planned a moment ago for
+// another task, or else behind all others, so that a thousand tenants made at once, or seen at start-up, do not stay in step.
+func (m *memory) check(tenant types.NamespacedName, now time.Time) time.Time {
+	if have, ok := m.checks[tenant]; ok && have.Sub(now) > resyncEvery/2 {
+		return have
+	}
+	next := now.Add(resyncEvery)
+	if free := m.planned.Add(checkPace); free.After(next) {
+		next = free
+	}
+	if m.checks == nil {
+		m.checks = map[types.NamespacedName]time.Time{}
+	}
+	m.checks[tenant], m.planned = next, next
+	return next
 }
 
 // note keeps what is known for a while, without a check of it.
@@ -119,6 +133,7 @@ func (m *memory) forget(tenant types.NamespacedName) {
 	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes, taskTokens, taskMonitor, taskCertificate + kamajiv1alpha1.AuthoritySecret, taskCertificate + kamajiv1alpha1.PublicCertificateSecret} {
 		delete(m.tasks, memoryKey{tenant: tenant, task: task})
 	}
+	delete(m.checks, tenant)
 }
 
 func (m *memory) entry(key memoryKey) *memorised {
