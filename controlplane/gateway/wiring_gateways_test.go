@@ -66,10 +66,7 @@ func gatewayStatus(w *world) {
 	if err := w.client.Get(w.ctx, client.ObjectKey{Name: "outside"}, outside); err != nil {
 		w.Fatal(err)
 	}
-	outside.Spec.PublicPolicy = sources("198.51.100.0/24") // any change has it looked at
-	if err := w.client.Update(w.ctx, outside); err != nil {
-		w.Fatal(err)
-	}
+	w.change(outside, func() { outside.Spec.PublicPolicy = sources("198.51.100.0/24") }) // any change has it looked at
 	w.eventually(func() string {
 		if err := w.client.Get(w.ctx, client.ObjectKey{Name: "outside"}, outside); err != nil {
 			return err.Error()
@@ -176,10 +173,7 @@ func appliedOnce(w *world, kind v1alpha2.DataPlaneType, public, private string) 
 	if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(g), g); err != nil {
 		t.Fatal(err)
 	}
-	g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Placement: v1alpha2.PlacementExternal}
-	if err := w.client.Update(w.ctx, g); err != nil {
-		t.Fatal(err)
-	}
+	w.change(g, func() { g.Spec.DataPlane = v1alpha2.GatewayDataPlane{Placement: v1alpha2.PlacementExternal} })
 	if left := versions(); len(left) != 1 {
 		t.Errorf("for an External data plane: got %v, want the certificate", left)
 	}
@@ -304,13 +298,13 @@ func validation(w *world) {
 	} {
 		changed := g.DeepCopy()
 		change(changed)
-		if err := w.client.Update(w.ctx, changed); err == nil || !strings.Contains(err.Error(), name+" can't change") {
+		if err := w.client.Patch(w.ctx, changed, client.MergeFrom(g)); err == nil || !strings.Contains(err.Error(), name+" can't change") {
 			t.Errorf("changing %s: got %v", name, err)
 		}
 	}
 	removed := g.DeepCopy()
 	removed.Spec.PrivatePrefix = ""
-	if err := w.client.Update(w.ctx, removed); err == nil || !strings.Contains(err.Error(), "privatePrefix can't be removed") {
+	if err := w.client.Patch(w.ctx, removed, client.MergeFrom(g)); err == nil || !strings.Contains(err.Error(), "privatePrefix can't be removed") {
 		t.Errorf("removing privatePrefix: got %v", err)
 	}
 	misnamed := &v1alpha2.GatewayPortLease{ObjectMeta: metav1.ObjectMeta{Name: "default-20001"}, Spec: v1alpha2.GatewayPortLeaseSpec{

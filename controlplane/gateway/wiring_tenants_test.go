@@ -86,10 +86,7 @@ func tenantsOnAGateway(w *world) {
 
 	// A tenant that leaves the gateway has no address there.
 	leaving := w.tenant("c2")
-	leaving.Spec.ControlPlane.KamajiGateway = nil
-	if err := w.client.Update(w.ctx, leaving); err != nil {
-		t.Fatal(err)
-	}
+	w.change(leaving, func() { leaving.Spec.ControlPlane.KamajiGateway = nil })
 	w.eventually(func() string {
 		c2 := w.tenant("c2")
 		if c2.Status.KamajiGateway != nil || meta.FindStatusCondition(c2.Status.Conditions, v1alpha2.GatewayAddressReadyCondition) != nil {
@@ -131,10 +128,7 @@ func privateTenants(w *world) {
 	w.event("c2", contestedEvent)
 	// A tenant that becomes public is given the address.
 	open := w.tenant("c1")
-	open.Spec.ControlPlane.KamajiGateway.Exposure = kamajiv1alpha1.GatewayExposurePublicAndPrivate
-	if err := w.client.Update(w.ctx, open); err != nil {
-		t.Fatal(err)
-	}
+	w.change(open, func() { open.Spec.ControlPlane.KamajiGateway.Exposure = kamajiv1alpha1.GatewayExposurePublicAndPrivate })
 	w.eventually(func() string {
 		if s := w.tenant("c1").Status.KamajiGateway; s == nil || s.PublicAddress == "" {
 			return "c1 has the public address"
@@ -160,10 +154,7 @@ func portsRunOut(w *world) {
 	if err := w.client.Get(w.ctx, client.ObjectKey{Name: "default"}, g); err != nil {
 		t.Fatal(err)
 	}
-	g.Spec.TenantPorts.Last = 20002
-	if err := w.client.Update(w.ctx, g); err != nil {
-		t.Fatal(err)
-	}
+	w.change(g, func() { g.Spec.TenantPorts.Last = 20002 })
 	if got := w.address("c3").TenantPort; got != 20002 {
 		t.Errorf("c3 has port %d, want 20002", got)
 	}

@@ -84,6 +84,19 @@ func TestWiring(t *testing.T) {
 	}
 }
 
+// change patches an object, whose status a controller may write at the same moment.
+func (w *world) change(o client.Object, f func()) {
+	w.Helper()
+	before, ok := o.DeepCopyObject().(client.Object)
+	if !ok {
+		w.Fatalf("%T is no object", o)
+	}
+	f()
+	if err := w.client.Patch(w.ctx, o, client.MergeFrom(before)); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // empty removes what tests make; no garbage collector runs here.
 func empty(t *testing.T, c client.Client) {
 	gateways := &v1alpha2.KamajiGatewayList{}
