@@ -18,16 +18,10 @@ import (
 // second is the name of another DataStore, and of the namespace of its etcd.
 const second = "second"
 
-// Migration moves Demo, with its worker, to another etcd and back, while a customer writes. It needs a lab on which All
-// has run. Nothing is done on the worker.
+// Migration moves Demo, with its worker, to another etcd and back, while a customer writes. Nothing is done on the worker.
 func Migration() []Step {
 	return []Step{
-		{"the lab runs, and " + Demo + " has one worker", func(ctx context.Context, l *Lab) error {
-			if err := l.Prepare(ctx); err != nil {
-				return err
-			}
-			return l.OneFree(ctx)
-		}},
+		{"the lab runs, and " + Demo + " has one worker", oneWorker},
 		{"a second etcd", secondStore},
 		{Demo + " moves there, and everything written before is there", func(ctx context.Context, l *Lab) error { return l.migrate(ctx, second, nil) }},
 		{"the worker runs a new pod and removes it", func(ctx context.Context, l *Lab) error { return l.workerFollows(ctx, "migrated") }},
@@ -46,18 +40,26 @@ func Migration() []Step {
 	}
 }
 
-// DatabaseMigration moves Demo, with its worker, from etcd to a PostgreSQL, to another PostgreSQL, and back to etcd. It needs
-// a lab on which All has run. Each old copy is deleted behind it, and the databases stay in the lab.
+// oneWorker has Demo with one worker, whatever ran before.
+func oneWorker(ctx context.Context, l *Lab) error {
+	if err := l.Prepare(ctx); err != nil {
+		return err
+	}
+	if err := l.Create(ctx, Demo, 1); err != nil {
+		return err
+	}
+	if err := l.Customer(ctx, Demo); err != nil {
+		return err
+	}
+	return l.OneFree(ctx)
+}
+
+// DatabaseMigration moves Demo, with its worker, from etcd to a PostgreSQL, to another PostgreSQL, and back to etcd. Each old copy is deleted behind it, and the databases stay in the lab.
 func DatabaseMigration() []Step {
 	const first, second = "postgres", "postgres-2"
 	options := []string{"kamaji.clastix.io/cleanup-prior-migration=true", "kamaji.clastix.io/delete-migration-source=true"}
 	steps := []Step{
-		{"the lab runs, and " + Demo + " has one worker", func(ctx context.Context, l *Lab) error {
-			if err := l.Prepare(ctx); err != nil {
-				return err
-			}
-			return l.OneFree(ctx)
-		}},
+		{"the lab runs, and " + Demo + " has one worker", oneWorker},
 		{"two PostgreSQL", func(ctx context.Context, l *Lab) error {
 			if err := lab.Provide(ctx, l.log, "postgres"); err != nil {
 				return err
