@@ -96,7 +96,7 @@ quickstart: ## From a bare machine to a tenant cluster with a Ready worker; run 
 quickstart-down: ## Remove everything quickstart made, except its caches.
 	go run ./test/lab down
 
-# Specs share one cluster and build on each other; -v streams them.
+# Specs share one cluster, and those of a container build on each other; -v streams them.
 E2E := go test -tags=e2e -count=1 -timeout=80m -v ./test/e2e --ginkgo.v
 
 .PHONY: e2e-smoke
