@@ -36,6 +36,7 @@ func policies(ctx context.Context, mgr ctrl.Manager, o options) (*tenant.Policie
 		if err != nil {
 			return nil, err
 		}
+		out.Nodes = true
 		out.Closed = func(ctx context.Context) ([]netip.Prefix, error) {
 			closed, err := found(ctx)
 			return sorted(slices.Concat(closed, given)), err

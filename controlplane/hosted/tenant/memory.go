@@ -19,9 +19,8 @@ import (
 // Of many tenants it is longer, see checkPace.
 const resyncEvery = 10 * time.Minute
 
-// checkPace is the least time between the checks of two tenants. One takes some 65 ms of processor time, mostly to connect to
-// the tenant and to read what is in it, so that idle tenants take less than a hundredth of a core however many there are
-// (docs/benchmarks.md). A thousand are all looked at in some three hours.
+// checkPace is the least time between the checks of two tenants. One takes some 100 ms of processor time, so that idle tenants
+// take about a hundredth of a core however many there are (docs/benchmarks.md). A thousand are all looked at in some three hours.
 const checkPace = 10 * time.Second
 
 // task is something that is not seen in the management cluster's objects: what

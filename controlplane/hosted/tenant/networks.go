@@ -8,15 +8,23 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
 )
 
@@ -28,6 +36,8 @@ type Policies struct {
 	// Closed returns the networks that pods of control planes may not connect to, in
 	// an order that stays. It fails when the context ends before they are known.
 	Closed func(context.Context) ([]netip.Prefix, error)
+	// Nodes tells that Closed follows Nodes: when one comes, goes or changes its addresses, tenants are looked at.
+	Nodes bool
 	// Scrapers selects the namespaces whose pods may read metrics; nil for none.
 	Scrapers *metav1.LabelSelector
 }
@@ -99,15 +109,7 @@ func (n *networks) see(object any, gone bool) {
 	if !ok {
 		return
 	}
-	var has []netip.Prefix
-	for _, a := range node.Status.Addresses {
-		has = appendAddress(has, a.Address)
-	}
-	for _, c := range node.Spec.PodCIDRs {
-		if p, err := netip.ParsePrefix(c); err == nil {
-			has = append(has, p.Masked())
-		}
-	}
+	has := networksOf(node)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if gone {
@@ -118,6 +120,60 @@ func (n *networks) see(object any, gone bool) {
 	}
 	if n.nodes[node.UID] = has; gone {
 		delete(n.nodes, node.UID)
+	}
+}
+
+// networksOf are a node's addresses and the networks of its pods.
+func networksOf(node *corev1.Node) []netip.Prefix {
+	var has []netip.Prefix
+	for _, a := range node.Status.Addresses {
+		has = appendAddress(has, a.Address)
+	}
+	for _, c := range node.Spec.PodCIDRs {
+		if p, err := netip.ParsePrefix(c); err == nil {
+			has = append(has, p.Masked())
+		}
+	}
+	return has
+}
+
+// networksChanged leaves the events of nodes that change what is closed, but those of a start, when every tenant is looked at.
+func networksChanged() predicate.Predicate {
+	tells := func(o client.Object) bool {
+		node, ok := o.(*corev1.Node)
+		return ok && len(networksOf(node)) > 0
+	}
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return !e.IsInInitialList && tells(e.Object) },
+		DeleteFunc: func(e event.DeleteEvent) bool { return tells(e.Object) },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			before, ok := e.ObjectOld.(*corev1.Node)
+			after, alsoOK := e.ObjectNew.(*corev1.Node)
+			return ok && alsoOK && !slices.Equal(networksOf(before), networksOf(after))
+		},
+	}
+}
+
+// followPace is the time between two tenants that are looked at because of a node. Each has a policy to be written.
+const followPace = 50 * time.Millisecond
+
+// allTenants brings them back one after the other; more nodes meanwhile change nothing.
+func (r *Reconciler) allTenants() handler.EventHandler {
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	follow := func(ctx context.Context, q queue) {
+		var tenants kamajiv1alpha1.TenantControlPlaneList
+		if err := r.Client.List(ctx, &tenants, client.UnsafeDisableDeepCopy); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "listing the tenants whose policies follow nodes")
+			return
+		}
+		for i, request := range requests(tenants.Items) {
+			q.AddAfter(request, time.Duration(i+1)*followPace)
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, _ event.CreateEvent, q queue) { follow(ctx, q) },
+		UpdateFunc: func(ctx context.Context, _ event.UpdateEvent, q queue) { follow(ctx, q) },
+		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q queue) { follow(ctx, q) },
 	}
 }
 

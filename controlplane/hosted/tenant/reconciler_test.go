@@ -72,6 +72,7 @@ func TestLife(t *testing.T) {
 	t.Run("rotation of authorities", func(t *testing.T) { w.authorities(t, life) })
 	t.Run("an authority put in the place of another", func(t *testing.T) { w.replaced(t, life) })
 	t.Run("the user's own authority", w.ownAuthority)
+	t.Run("nodes come and go", w.nodes)
 	t.Run("paused", w.paused)
 	t.Run("a leader that has gone", w.leaders)
 	t.Run("scaling", w.scaling)

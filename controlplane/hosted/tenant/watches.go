@@ -50,7 +50,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 	if err != nil {
 		return fmt.Errorf("indexing the sources of certificates: %w", err)
 	}
-	c, err := ctrl.NewControllerManagedBy(mgr).
+	controlled := ctrl.NewControllerManagedBy(mgr).
 		Named("tenantcontrolplane").
 		For(&kamajiv1alpha1.TenantControlPlane{}, builder.WithPredicates(tenantChanged())).
 		Owns(&appsv1.Deployment{}, builder.WithPredicates(written())).
@@ -66,8 +66,11 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager) err
 		Watches(&kamajiv1alpha1.DataStore{}, r.failedStore()).
 		WatchesRawSource(source.Channel(r.turns(), &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(source.Channel(r.jobEvents(), &handler.EnqueueRequestForObject{})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency}).
-		Build(r)
+		WithOptions(controller.Options{MaxConcurrentReconciles: concurrency})
+	if r.Policies != nil && r.Policies.Nodes {
+		controlled.Watches(&corev1.Node{}, r.allTenants(), builder.WithPredicates(networksChanged()))
+	}
+	c, err := controlled.Build(r)
 	if err != nil {
 		return err
 	}

@@ -132,7 +132,7 @@ func (w *world) engine() *tenant.Reconciler {
 		Client: w.manager.GetClient(), Live: w.manager.GetAPIReader(), Secrets: w.manager.GetAPIReader(),
 		Storage: w.stores, Remote: &remote.Pool{Dial: w.kubelet.dial}, Recorder: w.manager.GetEventRecorder("test"),
 		Starts:   func() int { return int(w.starts.Load()) },
-		Policies: &tenant.Policies{Closed: w.closed},
+		Policies: &tenant.Policies{Closed: w.closed, Nodes: true},
 	}
 }
 
