@@ -231,7 +231,7 @@ func (b *bench) deleteAll(ctx context.Context, count int) error {
 	}
 	all := seconds(start)
 	switch count {
-	case 10: // which have had nothing to do for a while; thirty still fill the processors
+	case peerTenants: // thirty fill the processors when the last has become Ready
 		report("delete-one", one, "s", "kamaji", 2.3, "<=3s", 3)
 	case 30:
 		report("delete-30", all, "s", "-", 0, "<=60s", 60)

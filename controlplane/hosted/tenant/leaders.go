@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -93,14 +92,13 @@ func (d *departures) forget(tenant types.NamespacedName) {
 
 // podEvents brings back the tenant of a pod that stops, and remembers one that has gone.
 func (r *Reconciler) podEvents() handler.EventHandler {
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	return handler.Funcs{
-		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, q requestQueue) {
 			if tenant, ok := tenantOfPod(e.ObjectNew); ok {
 				q.Add(reconcile.Request{NamespacedName: tenant})
 			}
 		},
-		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) {
+		DeleteFunc: func(_ context.Context, e event.DeleteEvent, q requestQueue) {
 			if tenant, ok := tenantOfPod(e.Object); ok {
 				r.departed.note(tenant, e.Object.GetName(), time.Now())
 				q.Add(reconcile.Request{NamespacedName: tenant})

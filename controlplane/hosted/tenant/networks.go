@@ -15,14 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/desired"
@@ -159,8 +157,7 @@ const followPace = 50 * time.Millisecond
 
 // allTenants brings them back one after the other; more nodes meanwhile change nothing.
 func (r *Reconciler) allTenants() handler.EventHandler {
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	follow := func(ctx context.Context, q queue) {
+	follow := func(ctx context.Context, q requestQueue) {
 		var tenants kamajiv1alpha1.TenantControlPlaneList
 		if err := r.Client.List(ctx, &tenants, client.UnsafeDisableDeepCopy); err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "listing the tenants whose policies follow nodes")
@@ -171,9 +168,9 @@ func (r *Reconciler) allTenants() handler.EventHandler {
 		}
 	}
 	return handler.Funcs{
-		CreateFunc: func(ctx context.Context, _ event.CreateEvent, q queue) { follow(ctx, q) },
-		UpdateFunc: func(ctx context.Context, _ event.UpdateEvent, q queue) { follow(ctx, q) },
-		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q queue) { follow(ctx, q) },
+		CreateFunc: func(ctx context.Context, _ event.CreateEvent, q requestQueue) { follow(ctx, q) },
+		UpdateFunc: func(ctx context.Context, _ event.UpdateEvent, q requestQueue) { follow(ctx, q) },
+		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q requestQueue) { follow(ctx, q) },
 	}
 }
 

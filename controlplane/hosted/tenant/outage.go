@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -46,7 +45,7 @@ func (s *scope) unserved(rollout error) error {
 // failedStore wakes the tenants of a DataStore that has failed whose pods don't
 // serve, so that they say why. The others have nothing to do.
 func (r *Reconciler) failedStore() handler.EventHandler {
-	return handler.Funcs{UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+	return handler.Funcs{UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q requestQueue) {
 		before, ok := e.ObjectOld.(*kamajiv1alpha1.DataStore)
 		after, also := e.ObjectNew.(*kamajiv1alpha1.DataStore)
 		if !ok || !also || !before.Status.Ready || after.Status.Ready {

@@ -54,7 +54,8 @@ func oneWorker(ctx context.Context, l *Lab) error {
 	return l.OneFree(ctx)
 }
 
-// DatabaseMigration moves Demo, with its worker, from etcd to a PostgreSQL, to another PostgreSQL, and back to etcd. Each old copy is deleted behind it, and the databases stay in the lab.
+// DatabaseMigration moves Demo, with its worker, from etcd to a PostgreSQL, to another PostgreSQL, and back to etcd. Each old
+// copy is deleted behind it, and the databases stay in the lab.
 func DatabaseMigration() []Step {
 	const first, second = "postgres", "postgres-2"
 	options := []string{"kamaji.clastix.io/cleanup-prior-migration=true", "kamaji.clastix.io/delete-migration-source=true"}
