@@ -11,7 +11,8 @@ import (
 )
 
 // PatchStatus writes the status of after as one merge patch against before, and nothing when the two are equal.
-// Both must be the same object; only the status sub-resource is sent. An object that is gone is no error.
+// Both must be the same object; only the status sub-resource is sent. After has the resource version of the write then.
+// An object that is gone is no error.
 func PatchStatus[O client.Object](ctx context.Context, c client.Client, before, after O) error {
 	return patchStatus(ctx, c, before, after, client.MergeFrom(before))
 }
@@ -36,9 +37,11 @@ func patchStatus[O client.Object](ctx context.Context, c client.Client, before, 
 	if string(data) == "{}" {
 		return nil
 	}
-	if err := c.Status().Patch(ctx, after.DeepCopyObject().(O), patch); client.IgnoreNotFound(err) != nil {
+	sent := after.DeepCopyObject().(O)
+	if err := c.Status().Patch(ctx, sent, patch); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("patching status of %s: %w", client.ObjectKeyFromObject(after), err)
 	}
+	after.SetResourceVersion(sent.GetResourceVersion())
 	return nil
 }
 

@@ -88,6 +88,10 @@ func TestPatchCurrentStatusTakesNothingBack(t *testing.T) {
 	if err := phase.PatchCurrentStatus(t.Context(), c, old, newer); err != nil {
 		t.Fatal(err)
 	}
+	written := &appsv1.Deployment{}
+	if err := c.Get(t.Context(), client.ObjectKeyFromObject(stored), written); err != nil || newer.ResourceVersion != written.ResourceVersion {
+		t.Errorf("version in hand %s, stored %s (%v)", newer.ResourceVersion, written.ResourceVersion, err)
+	}
 	stale := old.DeepCopy()
 	stale.Status.Replicas = 1
 	if err := phase.PatchCurrentStatus(t.Context(), c, old, stale); !apierrors.IsConflict(err) {

@@ -106,6 +106,27 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestReadBeforeOwnWrite: the cache may lag behind this controller's own write, and only that makes a read old.
+func TestReadBeforeOwnWrite(t *testing.T) {
+	at := func(version string) *kamajiv1alpha1.TenantControlPlane {
+		return &kamajiv1alpha1.TenantControlPlane{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "customer1", ResourceVersion: version}}
+	}
+	var w writes
+	if w.follow(at("9")) {
+		t.Error("a tenant that was never written counts as old")
+	}
+	w.note(at("10"))
+	for version, want := range map[string]bool{"9": true, "10": false, "11": false, "100": false, "opaque": false, "": false} {
+		if got := w.follow(at(version)); got != want {
+			t.Errorf("version %q, written at 10: old is %v", version, got)
+		}
+	}
+	w.forget(types.NamespacedName{Namespace: "team", Name: "customer1"})
+	if w.follow(at("9")) {
+		t.Error("a write outlives its tenant")
+	}
+}
+
 func TestChecksOfManyTenantsArePaced(t *testing.T) {
 	var m memory
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

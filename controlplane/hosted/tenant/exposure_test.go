@@ -47,6 +47,17 @@ func TestExposure(t *testing.T) {
 		w.tenant(t, name, kamajiv1alpha1.AddressReadyCondition, metav1.ConditionFalse, kamajiv1alpha1.AddressPendingReason)
 		w.balance(t, corev1.LoadBalancerIngress{IP: "192.0.2.4"})
 		w.reached(t, "192.0.2.4:6443")
+		// The status is written last; no Event tells of an address that was gone before.
+		w.eventually(t, func(ctx context.Context) string {
+			tenant := &kamajiv1alpha1.TenantControlPlane{}
+			if err := w.client.Get(ctx, key, tenant); err != nil {
+				return err.Error()
+			}
+			if address := tenant.Status.ControlPlaneEndpoint; address != "192.0.2.4:6443" {
+				return "the status has " + address
+			}
+			return ""
+		})
 		spec := w.service(t).Spec
 		if *spec.AllocateLoadBalancerNodePorts || *spec.LoadBalancerClass != "example.com/lb" || !slices.Equal(spec.LoadBalancerSourceRanges, []string{"198.51.100.0/24"}) {
 			t.Errorf("the Service has %+v", spec)

@@ -91,6 +91,7 @@ func (r *Reconciler) forget(name types.NamespacedName) {
 	r.departed.forget(name)
 	r.Remote.Forget(name)
 	r.publications.over(name)
+	r.writes.forget(name)
 	info.Delete(name.String())
 	status.Delete(name.String())
 	current.Delete(name.String())

@@ -108,6 +108,9 @@ type Reconciler struct {
 	// publications keep back what is over in a moment.
 	publications publications
 
+	// writes are those of the status.
+	writes writes
+
 	// jobs copy tenants between DataStores.
 	jobs migration.Jobs
 }
@@ -198,6 +201,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 		return ctrl.Result{}, fmt.Errorf("reading TenantControlPlane %s: %w", request, err)
 	}
+	if r.writes.follow(tenant) {
+		// The cache doesn't have this controller's own status yet.
+		if err := r.Live.Get(ctx, request.NamespacedName, tenant); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+	}
 	if _, paused := tenant.Annotations[kamajiv1alpha1.PausedAnnotation]; paused {
 		r.queue.over(request.NamespacedName, time.Now())
 		return ctrl.Result{}, nil
@@ -230,6 +239,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err := phase.PatchStatus(ctx, r.Client, before, tenant); err != nil {
 		return ctrl.Result{}, err
 	}
+	r.writes.note(tenant)
 	if outcome == nil {
 		return ctrl.Result{RequeueAfter: s.pause()}, nil
 	}
