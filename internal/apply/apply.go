@@ -85,7 +85,8 @@ func (w *Writer) Apply(ctx context.Context, desired client.Object) (bool, error)
 			return false, fmt.Errorf("encoding %s: %w", name, err)
 		}
 		if contains(current, withoutKind(intent.Object)) {
-			return false, copyInto(live, desired)
+			reflect.ValueOf(desired).Elem().Set(reflect.ValueOf(live).Elem())
+			return false, nil
 		}
 	}
 	if err := w.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(intent), client.FieldOwner(w.Owner), client.ForceOwnership); err != nil {
@@ -133,6 +134,7 @@ func prune(value any) {
 	}
 }
 
+// read returns the live object, which nobody else holds and has the type of desired, or nil if there is none.
 func (w *Writer) read(ctx context.Context, desired client.Object) (client.Object, error) {
 	live := reflect.New(reflect.TypeOf(desired).Elem()).Interface().(client.Object)
 	if u, ok := desired.(*unstructured.Unstructured); ok {
@@ -177,14 +179,6 @@ func withoutKind(content map[string]any) map[string]any {
 		}
 	}
 	return out
-}
-
-func copyInto(live, desired client.Object) error {
-	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(live)
-	if err != nil {
-		return err
-	}
-	return fromUnstructured(&unstructured.Unstructured{Object: content}, desired)
 }
 
 func fromUnstructured(u *unstructured.Unstructured, into client.Object) error {

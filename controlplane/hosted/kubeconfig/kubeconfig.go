@@ -64,6 +64,15 @@ type Input struct {
 	Now time.Time
 }
 
+// Secrets are the names of those that Issue makes of the input.
+func (in Input) Secrets() []string {
+	names := []string{Admin, ControllerManager, Scheduler}
+	if len(in.KonnectivityCert) > 0 {
+		names = append(names, Konnectivity)
+	}
+	return names
+}
+
 // Result is the complete set of Secrets.
 type Result struct {
 	// Data of each Secret, by the names of this package.

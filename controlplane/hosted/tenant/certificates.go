@@ -4,9 +4,12 @@ package tenant
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
+
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kamajiv1alpha1 "github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/api/kamaji/v1alpha1"
 	"github.com/cluster-api-provider-kamaji/cluster-api-provider-kamaji/controlplane/hosted/endpoint"
@@ -68,7 +71,8 @@ func (r *Reconciler) certificates(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// kubeconfigs makes those of people and of components.
+// kubeconfigs makes those of people and of components. Those found good are not looked through again before one is due,
+// or something that they are made of is another: reading and writing their YAML is the dearest thing that a pass computes.
 func (r *Reconciler) kubeconfigs(ctx context.Context, s *scope) error {
 	var (
 		result kubeconfig.Result
@@ -77,18 +81,35 @@ func (r *Reconciler) kubeconfigs(ctx context.Context, s *scope) error {
 	if p := s.tenant.PublicCertificate(); p != nil && p.KubeconfigTrust == kamajiv1alpha1.KubeconfigTrustSystemRoots {
 		public = &endpoint.Server{Host: s.public.Hostnames[0], Port: s.endpoint.Client.Port}
 	}
-	err := r.generate(ctx, s, func() (bool, error) {
+	in := kubeconfig.Input{
+		Existing: s.existing, Rotate: s.rotate,
+		CACert: s.secrets[pki.CA]["ca.crt"], CAKey: s.secrets[pki.CA]["ca.key"],
+		KonnectivityCert: s.secrets[pki.Konnectivity]["tls.crt"], KonnectivityKey: s.secrets[pki.Konnectivity]["tls.key"],
+		Cluster: s.tenant.Name, Endpoint: s.endpoint, Public: public, LocalPort: s.tenant.Port(),
+	}
+	timeless, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encoding what kubeconfigs are made of: %w", err)
+	}
+	key, inputs := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskKubeconfigs}, []string{string(timeless)}
+	if good, until := r.memory.done(key, inputs, s.now); good {
+		for _, name := range in.Secrets() {
+			s.secrets[name] = s.existing[name]
+		}
+		s.due(until)
+		return nil
+	}
+	err = r.generate(ctx, s, func() (bool, error) {
+		in.Existing, in.Rotate, in.Now = s.existing, s.rotate, s.now
 		var err error
-		result, err = kubeconfig.Issue(kubeconfig.Input{
-			Existing: s.existing, Rotate: s.rotate,
-			CACert: s.secrets[pki.CA]["ca.crt"], CAKey: s.secrets[pki.CA]["ca.key"],
-			KonnectivityCert: s.secrets[pki.Konnectivity]["tls.crt"], KonnectivityKey: s.secrets[pki.Konnectivity]["tls.key"],
-			Cluster: s.tenant.Name, Endpoint: s.endpoint, Public: public, LocalPort: s.tenant.Port(), Now: s.now,
-		})
+		result, err = kubeconfig.Issue(in)
 		return len(result.Changed) > 0, err
 	})
 	if err != nil {
 		return fmt.Errorf("issuing kubeconfigs: %w", err)
+	}
+	if len(result.Changed) == 0 && !s.confirmed {
+		r.memory.note(key, inputs, result.NextRenewal)
 	}
 	s.notes = append(s.notes, result.Notes...)
 	maps.Copy(s.secrets, result.Data)

@@ -154,7 +154,7 @@ func TestChecksOfManyTenantsArePaced(t *testing.T) {
 		t.Errorf("a change moves the check from %s to %s", first, again)
 	}
 	noted := memoryKey{tenant: key(0).tenant, task: taskNodes}
-	m.note(noted, nil, now)
+	m.note(noted, nil, now.Add(time.Hour))
 	if known, _ := m.done(noted, nil, now.Add(time.Minute)); !known {
 		t.Error("what was noted is not known")
 	}

@@ -53,7 +53,7 @@ func (r *Reconciler) refuse(s *scope, refused map[string]string) {
 	if told, _ := r.memory.done(key, inputs, s.now); told {
 		return
 	}
-	r.memory.note(key, inputs, s.now)
+	r.memory.note(key, inputs, s.now.Add(resyncEvery))
 	for name, why := range refused {
 		// Events that differ in nothing but their text are counted as one, so the Secret is part of it.
 		r.Recorder.Eventf(s.tenant, s.reference(name), corev1.EventTypeWarning, kamajiv1alpha1.RotationRefusedReason, "Rotate", "%s", why)

@@ -85,7 +85,7 @@ func (r *Reconciler) rotated(ctx context.Context, s *scope) error {
 		if known, _ := r.memory.done(key, inputs, s.now); !known {
 			s.due(s.now)
 		}
-		r.memory.note(key, inputs, s.now)
+		r.memory.note(key, inputs, s.now.Add(resyncEvery))
 	}
 	tokens := s.tokensDue()
 	if step != pki.Retiring && !tokens {

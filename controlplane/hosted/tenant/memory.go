@@ -36,6 +36,8 @@ const (
 	taskNodes   task = "nodes"
 	taskMonitor task = "monitor"
 	taskTokens  task = "tokens"
+	// taskKubeconfigs is to look through kubeconfigs.
+	taskKubeconfigs task = "kubeconfigs"
 	// taskCertificate is followed by what a Certificate is for.
 	taskCertificate task = "certificate/"
 )
@@ -103,12 +105,12 @@ func (m *memory) check(tenant types.NamespacedName, now time.Time) time.Time {
 	return next
 }
 
-// note keeps what is known for a while, without a check of it.
-func (m *memory) note(key memoryKey, inputs []string, now time.Time) {
+// note keeps what is known until a time, without a check of it.
+func (m *memory) note(key memoryKey, inputs []string, until time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	entry := m.entry(key)
-	entry.digest, entry.next = digest(inputs...), now.Add(resyncEvery)
+	entry.digest, entry.next = digest(inputs...), until
 }
 
 // backOff returns how long to wait after another failure of the task: first,
@@ -129,7 +131,7 @@ func (m *memory) backOff(key memoryKey, first, most time.Duration) time.Duration
 func (m *memory) forget(tenant types.NamespacedName) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes, taskTokens, taskMonitor, taskCertificate + kamajiv1alpha1.AuthoritySecret, taskCertificate + kamajiv1alpha1.PublicCertificateSecret} {
+	for _, task := range []task{taskStorage, taskInside, taskDelete, taskRefusal, taskTrust, taskNodes, taskTokens, taskMonitor, taskKubeconfigs, taskCertificate + kamajiv1alpha1.AuthoritySecret, taskCertificate + kamajiv1alpha1.PublicCertificateSecret} {
 		delete(m.tasks, memoryKey{tenant: tenant, task: task})
 	}
 	delete(m.checks, tenant)

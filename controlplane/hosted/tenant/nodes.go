@@ -54,7 +54,7 @@ func (r *Reconciler) witness(ctx context.Context, s *scope, tenant *remote.Tenan
 	s.due(s.now.Add(lookAtNodes))
 	if len(left) == 0 {
 		key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskNodes}
-		r.memory.note(key, []string{string(signer)}, s.now)
+		r.memory.note(key, []string{string(signer)}, s.now.Add(resyncEvery))
 		s.due(s.now)
 		return nil
 	}

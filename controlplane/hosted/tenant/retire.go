@@ -111,7 +111,7 @@ func (r *Reconciler) bearers(ctx context.Context, s *scope, tenant client.Client
 	}
 	if len(left) == 0 {
 		key := memoryKey{tenant: client.ObjectKeyFromObject(s.tenant), task: taskTokens}
-		r.memory.note(key, []string{string(public)}, s.now)
+		r.memory.note(key, []string{string(public)}, s.now.Add(resyncEvery))
 		s.due(s.now)
 		return nil
 	}

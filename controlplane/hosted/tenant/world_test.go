@@ -201,7 +201,7 @@ func (w *world) eventually(t *testing.T, check func(context.Context) string) {
 	}
 }
 
-// tenant waits for the TenantControlPlane to have a condition with a reason.
+// tenant waits for the TenantControlPlane to have a condition with a reason, after a look at the present spec.
 func (w *world) tenant(t *testing.T, name, condition string, status metav1.ConditionStatus, reason string) *kamajiv1alpha1.TenantControlPlane {
 	t.Helper()
 	out := &kamajiv1alpha1.TenantControlPlane{}
@@ -210,7 +210,7 @@ func (w *world) tenant(t *testing.T, name, condition string, status metav1.Condi
 			return err.Error()
 		}
 		c := meta.FindStatusCondition(out.Status.Conditions, condition)
-		if c == nil || c.Status != status || c.Reason != reason {
+		if c == nil || c.Status != status || c.Reason != reason || c.ObservedGeneration != out.Generation {
 			text, _ := yaml.Marshal(out.Status.Conditions)
 			return "want " + condition + "=" + string(status) + " " + reason + ", have\n" + string(text)
 		}
