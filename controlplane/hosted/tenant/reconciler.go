@@ -202,7 +202,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{}, fmt.Errorf("reading TenantControlPlane %s: %w", request, err)
 	}
 	if r.writes.follow(tenant) {
-		// The cache doesn't have this controller's own status yet.
+		// The cache doesn't have this controller's own status yet. A live read leaves what it doesn't find as it is, so it gets an empty object.
+		tenant = &kamajiv1alpha1.TenantControlPlane{}
 		if err := r.Live.Get(ctx, request.NamespacedName, tenant); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}

@@ -297,6 +297,8 @@ func (r *Reconciler) hold(ctx context.Context, tenant *kamajiv1alpha1.TenantCont
 		if !apierrors.IsConflict(conflict) {
 			return conflict
 		}
+		// Into an empty object: one without finalizers has no such field, and the one just added would seem to be there.
+		latest = &kamajiv1alpha1.TenantControlPlane{}
 		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(tenant), latest); err != nil {
 			return fmt.Errorf("reading TenantControlPlane %s: %w", client.ObjectKeyFromObject(tenant), err)
 		}
