@@ -19,7 +19,7 @@ import (
 // Of many tenants it is longer, see checkPace.
 const resyncEvery = 10 * time.Minute
 
-// checkPace is the least time between the checks of two tenants. One takes some 100 ms of processor time, so that idle tenants
+// checkPace is the least time between the checks of two tenants. One takes some 90 ms of processor time, so that idle tenants
 // take about a hundredth of a core however many there are (docs/benchmarks.md). A thousand are all looked at in some three hours.
 const checkPace = 10 * time.Second
 
